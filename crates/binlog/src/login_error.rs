@@ -33,6 +33,13 @@ pub fn login_error(code: u16, words: &str, user: &str) -> Option<Error> {
     Some(Error::new(kind, format!("{what}; the server reports: {words} (error {code})")).hint(hint))
 }
 
+/// True for the error of a wrong password. A server with `FAILED_LOGIN_ATTEMPTS` counts these, and
+/// no other refusal.
+pub fn is_wrong_password(error: &Error) -> bool {
+    let numbered = |code: u16| error.message.contains(&format!("(error {code})"));
+    error.kind == ErrorKind::Denied && (numbered(1045) || numbered(1698))
+}
+
 const CHECK_LOGIN_HINT: &str = "check user and password in the credentials, and with SHOW CREATE USER the account's host and requirements: \
     SSL needs tls.mode `required`, and Backstop has no certificate to present for X509, ISSUER or SUBJECT";
 const INIT_CONNECT_HINT: &str = "check the error log for a failed init_connect: correct it (SELECT @@GLOBAL.init_connect), or grant \
@@ -94,5 +101,14 @@ mod tests {
         assert_eq!((full, told(1064)), (Some(ErrorKind::Failed), None));
         let plugin = told(1524).and_then(|error| error.hint).unwrap_or_default();
         assert!(plugin.contains("caching_sha2_password"), "{plugin}");
+    }
+
+    #[test]
+    fn wrong_password_is_distinguished_from_other_refusals() {
+        let wrong = |code| {
+            let error = login_error(code, "Access denied for user 'b'@'h'", "b");
+            error.is_some_and(|error| is_wrong_password(&error.during("cannot connect")))
+        };
+        assert!(wrong(1045) && !wrong(3118) && !wrong(3955) && !wrong(1130) && !wrong(1040));
     }
 }

@@ -1,7 +1,7 @@
 //! Builds the objects of the operations from the settings. The only file that knows every adapter.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use backstop_adapters::backup_instances::LocalBackupInstances;
 use backstop_adapters::mysql::admin_session::MysqlAdminAccess;
@@ -13,8 +13,8 @@ use backstop_adapters::topology::{Orchestrator, OrchestratorTarget, StaticMember
 use backstop_aws::AwsVolumes;
 use backstop_config::credentials::Credentials;
 use backstop_config::settings::{
-    Document, ProviderSetting, RepositorySettings, RepositoryUrl, Settings, ShardSettings, SnapshotSettings,
-    TopologySettings,
+    Document, ProviderSetting, RepositorySettings, RepositoryUrl, SecretRef, Settings, ShardSettings,
+    SnapshotSettings, TopologySettings,
 };
 use backstop_engine::archive::{Encryption, ShardArchive};
 use backstop_engine::context::RunContext;
@@ -39,9 +39,16 @@ pub struct App {
     pub file: Option<PathBuf>,
     /// Clock, reporter and request to stop.
     pub ctx: RunContext,
+    /// The credentials that are in use, with their references.
+    known: Mutex<Vec<(SecretRef, Arc<SharedCredentials>)>>,
 }
 
 impl App {
+    /// Creates it from checked settings and the file that they came from.
+    pub fn new(settings: Settings, file: Option<PathBuf>, ctx: RunContext) -> Self {
+        Self { settings, file, ctx, known: Mutex::default() }
+    }
+
     /// Returns the named shard, or all shards if none is named.
     ///
     /// # Errors
@@ -131,14 +138,29 @@ impl App {
         secrets::credentials(&shard.credentials)
     }
 
-    /// Returns a shard's credentials for long-running work: they are read again when a server
-    /// refuses them.
+    /// Returns a shard's credentials, which are read again when a server refuses them. All logins
+    /// of this process share them: they count their tries together.
     ///
     /// # Errors
     /// As [`App::credentials`].
     pub fn shared_credentials(&self, shard: &ShardSettings) -> Result<Arc<SharedCredentials>> {
         let reference = shard.credentials.clone();
-        Ok(Arc::new(SharedCredentials::new(move || secrets::credentials(&reference), self.ctx.clone())?))
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, shared)) = known.iter().find(|(of, _)| *of == reference) {
+            return Ok(Arc::clone(shared));
+        }
+        let read = reference.clone();
+        let shared = Arc::new(SharedCredentials::new(move || secrets::credentials(&read), self.ctx.clone())?);
+        known.push((reference, Arc::clone(&shared)));
+        Ok(shared)
+    }
+
+    /// Returns a connector to the shard's servers.
+    ///
+    /// # Errors
+    /// As [`App::credentials`].
+    pub fn connector(&self, shard: &ShardSettings) -> Result<Connector> {
+        Ok(Connector::of(self.shared_credentials(shard)?))
     }
 
     /// Returns the source of the shard's members.
@@ -164,16 +186,11 @@ impl App {
             TopologySettings::Members { members, candidate } => {
                 Box::new(StaticMembers::new(connector, members.clone(), candidate.clone()))
             }
-            TopologySettings::Orchestrator { urls, cluster } => Box::new(Orchestrator::new(
-                &OrchestratorTarget {
-                    urls,
-                    cluster,
-                    access: &credentials.orchestrator,
-                    max_lag: shard.source.max_lag,
-                },
-                connector,
-                self.ctx.clone(),
-            )?),
+            TopologySettings::Orchestrator { urls, cluster, discover, .. } => {
+                let (access, max_lag) = (&credentials.orchestrator, shard.source.max_lag);
+                let asked = OrchestratorTarget { urls, cluster, access, max_lag };
+                Box::new(Orchestrator::new(&asked, connector, self.ctx.clone())?.discovering(*discover))
+            }
         })
     }
 
@@ -209,7 +226,7 @@ impl App {
 
     fn instance_access(&self, shard: &ShardSettings) -> Result<InstanceAccess> {
         Ok(InstanceAccess {
-            connector: Connector::new(&self.credentials(shard)?),
+            connector: self.connector(shard)?,
             freeze: shard.freeze.clone(),
             ctx: self.ctx.clone(),
         })
@@ -239,7 +256,7 @@ impl App {
     /// # Errors
     /// Returns an error if the credentials cannot be read.
     pub fn inspector(&self, shard: &ShardSettings) -> Result<MysqlInspector> {
-        Ok(MysqlInspector::new(Connector::new(&self.credentials(shard)?)))
+        Ok(MysqlInspector::new(self.connector(shard)?))
     }
 
     /// Returns a control that starts servers.
@@ -317,8 +334,15 @@ fn location(settings: &RepositorySettings) -> Result<Location> {
     };
     let credentials = s3.credentials.as_ref().map(secrets::store_credentials).transpose()?;
     let url = format!("s3://{}/{}", s3.bucket, s3.prefix);
-    let mut access =
-        S3Access { endpoint: s3.endpoint.clone(), region: s3.region.clone(), ..S3Access::default() };
+    let mut access = S3Access {
+        endpoint: s3.endpoint.clone(),
+        region: s3.region.clone(),
+        allow_http: s3.allow_http,
+        ca: s3.ca.clone(),
+        kms_key: s3.kms_key.clone(),
+        storage_class: s3.storage_class.clone(),
+        ..S3Access::default()
+    };
     if let Some(credentials) = credentials {
         access.access_key_id = Some(credentials.access_key_id);
         access.secret_access_key = Some(credentials.secret_access_key);

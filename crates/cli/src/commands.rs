@@ -65,7 +65,7 @@ pub async fn run(line: &CommandLine, ctx: RunContext, output: &Output) -> Result
 
 fn app(global: &GlobalArgs, ctx: RunContext) -> Result<App> {
     let (settings, file) = app::load_settings(&global.given())?;
-    Ok(App { settings, file, ctx })
+    Ok(App::new(settings, file, ctx))
 }
 
 /// Refuses a shard that is neither configured nor stored. A shard need not be configured to be read

@@ -12,11 +12,21 @@ use secrecy::SecretString;
 use crate::credentials::{BasicAuth, Credentials, OrchestratorAccess, login, secret, tls};
 use crate::settings::{
     ConfigErrors, Document, ErrorCollector, ProviderSetting, RepositoryUrl, SecretRef, ShardSettings,
-    SnapshotSettings, TableReader, TopologySettings, freeze, not_empty, snapshot_tags, volume, web_address,
+    SnapshotSettings, TableReader, TopologySettings, WITHOUT_QUORUM, WithoutQuorum, freeze, not_empty,
+    snapshot_tags, volume, web_address,
 };
 
 /// Keys that only the entry of a whole shard needs. An entry with only a login may have them too.
 const SHARD_ONLY_KEYS: &str = "orchestrator_urls";
+
+/// Keys that AWS's rotation functions and the console of Secrets Manager need in an entry of a
+/// MySQL account, with any value. Backstop does not read them: orchestrator names the servers.
+///
+/// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_secret_json_structure.html>;
+/// `ssl` is a key of the functions' templates:
+/// <https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_available-rotation-templates.html>.
+const ROTATION_KEYS: [&str; 8] =
+    ["engine", "host", "port", "dbname", "dbInstanceIdentifier", "dbClusterIdentifier", "masterarn", "ssl"];
 
 /// Everything needed to back up one shard. `Debug` shows no secret.
 #[derive(Debug, Clone)]
@@ -40,12 +50,14 @@ struct EntryParts {
     credentials: Option<Credentials>,
     urls: Option<Vec<String>>,
     cluster: Option<String>,
+    without_quorum: WithoutQuorum,
     region: Option<String>,
     shard: Option<ShardName>,
     repository: Option<RepositoryUrl>,
     encryption_key: Option<SecretString>,
     snapshot: SnapshotSettings,
     freeze: FreezeRules,
+    source: SourceRules,
 }
 
 impl SecretEntry {
@@ -56,11 +68,11 @@ impl SecretEntry {
     /// `region`, and `repository` unless it is given. Optional: `shard`, `encryption_key`,
     /// `orchestrator_username` with `orchestrator_password`, `orchestrator_ca`,
     /// `replication_username` with `replication_password`, `tls`, `freeze`, `volume`,
-    /// `snapshot_tags`.
+    /// `snapshot_tags`, `source`, `without_quorum`. The keys that AWS rotates passwords with are
+    /// accepted and ignored.
     ///
     /// # Errors
-    /// Returns all errors in the entry at once. They name keys, but never a value and never an
-    /// unknown key.
+    /// Returns all errors in the entry at once. They name keys, but never a value.
     pub fn parse(text: &str, id: &str, repository: Option<&str>) -> Result<Self, ConfigErrors> {
         read(text, id, |root| {
             let mut parts = parts(&root);
@@ -96,8 +108,9 @@ fn read<T>(
     understand: impl FnOnce(TableReader<'_>) -> Option<T>,
 ) -> Result<T, ConfigErrors> {
     let document = Document::read_json(text, &format!("secret {id}"));
-    let found = ErrorCollector::discreet();
-    let value = understand(TableReader::root(document.root(), &found));
+    let found = ErrorCollector::naming_keys(document.root());
+    let root = TableReader::root(document.root(), &found);
+    let value = understand(root);
     document.conclude(found.into_faults(), value)
 }
 
@@ -105,6 +118,7 @@ fn parts(root: &TableReader<'_>) -> EntryParts {
     let url = |url: &str| RepositoryUrl::parse(url);
     let (hint, frozen) = (root.table("volume").and_then(volume), root.table("freeze").map(freeze));
     let region = root.read("region", region);
+    root.ignore(&ROTATION_KEYS);
     let snapshot = SnapshotSettings {
         provider: ProviderSetting::Ebs,
         region: region.clone(),
@@ -116,13 +130,23 @@ fn parts(root: &TableReader<'_>) -> EntryParts {
         credentials: account(root),
         urls: root.list(SHARD_ONLY_KEYS, web_address),
         cluster: root.read("orchestrator_cluster_name", not_empty),
+        without_quorum: root.choice("without_quorum", &WITHOUT_QUORUM).unwrap_or_default(),
         shard: root.read("shard", |name| name.parse::<ShardName>().map_err(|error| error.rule.to_owned())),
         repository: root.read("repository", url),
         encryption_key: secret(root, "encryption_key"),
         region,
         snapshot,
         freeze: frozen.unwrap_or_default(),
+        source: source(root),
     }
+}
+
+/// Reads the rule for the source. Unlike in the configuration, replicas other than the candidate
+/// are used by request only: the first snapshot of another volume is a full one.
+fn source(root: &TableReader<'_>) -> SourceRules {
+    let rules = [("candidate-or-primary", false), ("any-replica", true)];
+    let any_replica = root.choice("source", &rules).unwrap_or(false);
+    SourceRules { any_replica, ..SourceRules::default() }
 }
 
 fn account(root: &TableReader<'_>) -> Option<Credentials> {
@@ -172,14 +196,19 @@ fn refuse_login_only(root: &TableReader<'_>, parts: &EntryParts, repository_give
 impl EntryParts {
     fn shard_entry(self, id: &str) -> Option<SecretEntry> {
         let cluster = self.cluster?;
-        let topology = TopologySettings::Orchestrator { urls: self.urls?, cluster: cluster.clone() };
+        let topology = TopologySettings::Orchestrator {
+            urls: self.urls?,
+            cluster: cluster.clone(),
+            discover: false,
+            without_quorum: self.without_quorum,
+        };
         Some(SecretEntry {
             shard: self.shard.or_else(|| cluster.parse().ok())?,
             credentials: self.credentials?,
             settings: ShardSettings {
                 credentials: SecretRef::SecretsManager(id.to_owned()),
                 topology,
-                source: SourceRules::default(),
+                source: self.source,
                 snapshot: self.snapshot,
                 freeze: self.freeze,
                 schedule: None,
@@ -238,7 +267,7 @@ mod tests {
         assert_eq!(entry.repository.to_string(), "s3://bucket/mysql");
         assert_eq!(entry.credentials.password.expose_secret(), "hunter2");
         assert_eq!(entry.settings.snapshot.provider, ProviderSetting::Ebs);
-        let TopologySettings::Orchestrator { urls, cluster } = &entry.settings.topology else { panic!() };
+        let TopologySettings::Orchestrator { urls, cluster, .. } = &entry.settings.topology else { panic!() };
         assert_eq!(
             (urls.as_slice(), cluster.as_str()),
             (&["http://orc1:3000".to_owned(), "https://orc2/x".to_owned()][..], "orders")
@@ -300,6 +329,68 @@ mod tests {
         assert!(told.contains("secret prod/orders: 6 errors"), "{told}");
     }
 
+    /// An entry as AWS's rotation functions need it
+    /// (docs.aws.amazon.com/secretsmanager/latest/userguide/reference_secret_json_structure.html).
+    #[test]
+    fn keys_of_rotation_are_ignored() {
+        let plain = SecretEntry::parse(&least().to_string(), "x", None).unwrap();
+        for port in [json!(3306), json!("3306")] {
+            let mut entry = least();
+            for (key, value) in [
+                ("engine", json!("mysql")),
+                ("host", json!("elsewhere.example")),
+                ("port", port),
+                ("dbname", json!("shop")),
+                ("dbInstanceIdentifier", json!("db-1")),
+                ("dbClusterIdentifier", json!("cluster-1")),
+                ("masterarn", json!("arn:aws:secretsmanager:eu-west-1:123456789012:secret:root-AbCdEf")),
+                ("ssl", json!(true)),
+            ] {
+                entry[key] = value;
+            }
+            let rotated = SecretEntry::parse(&entry.to_string(), "x", None).unwrap();
+            assert_eq!(format!("{rotated:?}"), format!("{plain:?}"), "none of them changes anything");
+            assert_eq!(credentials(&entry.to_string(), "x").unwrap().user, "backstop");
+        }
+    }
+
+    #[test]
+    fn other_replicas_are_used_by_request_only() {
+        let rule = |text: &str| SecretEntry::parse(text, "x", None).unwrap().settings.source;
+        assert!(!rule(&least().to_string()).any_replica);
+        assert!(!rule(&with("source", json!("candidate-or-primary"))).any_replica);
+        assert!(rule(&with("source", json!("any-replica"))).any_replica);
+        let told = faults(&with("source", json!("any_replica")));
+        assert!(told.contains("did you mean `any-replica`?"), "{told}");
+        assert!(!faults(&with("source", json!("somewhere"))).contains("somewhere"));
+    }
+
+    #[test]
+    fn unknown_keys_are_named_with_the_nearest_known_one() {
+        let mut entry = least();
+        for key in ["pasword", "dbName", "team"] {
+            entry[key] = json!("hunter2");
+        }
+        entry["freeze"] = json!({"hodl": "10s"});
+        let told = faults(&entry.to_string());
+        assert!(told.contains("pasword: unknown key; did you mean `password`?"), "{told}");
+        assert!(told.contains("dbName: unknown key; did you mean `dbname`?"), "{told}");
+        assert!(told.contains("team: unknown key; known keys: "), "{told}");
+        assert!(told.contains("freeze.hodl: unknown key; did you mean `hold`?"), "{told}");
+        let text = "a line\nof a log";
+        for key in [text, "s3cret+/", "hunter2", "0123456789012345678901234567890123456789x"] {
+            let told = faults(&with(key, json!("value")));
+            assert!(!told.contains(key) && told.contains("unknown key"), "{told}");
+        }
+    }
+
+    #[test]
+    fn alternating_users_are_read_with_their_entry() {
+        let of = |user: &str| credentials(&with("username", json!(user)), "x").unwrap();
+        assert_eq!(of("backstop_clone").user, "backstop_clone");
+        assert!(!of("backstop_clone").logs_in_like(&of("backstop")), "another account, another login");
+    }
+
     #[test]
     fn errors_never_show_the_entrys_values() {
         let wrong = [
@@ -319,6 +410,7 @@ mod tests {
             ("freeze", json!({"hold": "hunter2"})),
             ("freeze", json!({"hold": "5h"})),
             ("freeze", json!({"hunter2": true})),
+            ("tls", json!({"mode": "hunter2", "hunter2": 1})),
             ("volume", json!({"tag": "hunter2"})),
             ("volume", json!({"device": "hunter2"})),
             ("volume", json!({})),

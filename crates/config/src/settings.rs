@@ -32,7 +32,7 @@ pub use config_errors::{ConfigError, ConfigErrors, ValueOrigin};
 pub use document::Document;
 pub use keys::variable_name;
 pub use parse::repository_id;
-pub(crate) use parse::{freeze, not_empty, volume, web_address};
+pub(crate) use parse::{WITHOUT_QUORUM, freeze, not_empty, volume, web_address};
 pub use recovery::RecoverySettings;
 pub use snapshot_tags::check_snapshot_tags;
 pub(crate) use snapshot_tags::snapshot_tags;
@@ -97,6 +97,14 @@ pub struct S3Settings {
     pub endpoint: Option<String>,
     /// Region; `None`: that of the environment, else `us-east-1`.
     pub region: Option<String>,
+    /// True if `endpoint` may be `http` on another host.
+    pub allow_http: bool,
+    /// PEM file with certificates to trust besides those of the system.
+    pub ca: Option<PathBuf>,
+    /// Key of KMS that the store encrypts every object with.
+    pub kms_key: Option<String>,
+    /// Storage class of the data of backups.
+    pub storage_class: Option<String>,
     /// Reference to TOML text with `access_key_id`, `secret_access_key` and optional
     /// `session_token` (see [`StoreCredentials`](crate::credentials::S3Credentials)); `None`: the
     /// environment's AWS variables.
@@ -169,10 +177,29 @@ pub enum TopologySettings {
         urls: Vec<String>,
         /// The cluster's name in orchestrator.
         cluster: String,
+        /// True if orchestrator is asked to discover a server that has joined.
+        discover: bool,
+        /// Source of a backup while orchestrator has no quorum.
+        without_quorum: WithoutQuorum,
     },
 }
 
+/// Source of a backup while orchestrator does not answer with a quorum.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WithoutQuorum {
+    /// None: the backup fails.
+    #[default]
+    Refuse,
+    /// A replica among the members that the newest backup recorded.
+    LastKnown,
+}
+
 impl TopologySettings {
+    /// True if a backup may use the last known members while orchestrator has no quorum.
+    pub fn allows_last_known(&self) -> bool {
+        matches!(self, Self::Orchestrator { without_quorum: WithoutQuorum::LastKnown, .. })
+    }
+
     /// Returns the name of the shard's cluster: orchestrator's, or the shard's own.
     pub fn cluster_name(&self, shard: &ShardName) -> String {
         match self {

@@ -64,6 +64,11 @@ fn every_key_is_read() {
     assert_eq!((s3.bucket.as_str(), s3.prefix.as_str()), ("backups", "mysql/production"));
     assert_eq!(s3.endpoint.as_deref(), Some("https://minio.example:9000"));
     assert_eq!(s3.credentials, Some(SecretRef::Env("BACKUP_STORE".into())));
+    assert!(s3.allow_http && s3.ca == Some("/etc/backstop/store-ca.pem".into()));
+    assert_eq!(
+        (s3.kms_key.as_deref(), s3.storage_class.as_deref()),
+        (Some("alias/backups"), Some("STANDARD_IA"))
+    );
     assert_eq!(settings.repository.create, CreateRepository::IfEmpty);
     assert_eq!(settings.repository.id.unwrap().to_string(), "6f1c9a52-8a3e-4b0f-9c4e-2f0d6b7a1e55");
     let orders = &settings.shards[&"orders".parse().unwrap()];
@@ -76,7 +81,10 @@ fn every_key_is_read() {
     assert_eq!(candidate.as_ref(), Some(&members[1]));
     let europe = &settings.shards[&"orders-eu".parse().unwrap()];
     assert_eq!(europe.snapshot.provider, ProviderSetting::Ebs);
-    assert!(matches!(&europe.topology, TopologySettings::Orchestrator { urls, .. } if urls.len() == 2));
+    assert!(
+        matches!(&europe.topology, TopologySettings::Orchestrator { urls, discover: true, .. } if urls.len() == 2)
+    );
+    assert!(europe.topology.allows_last_known() && !orders.topology.allows_last_known());
 }
 
 #[test]

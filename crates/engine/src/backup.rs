@@ -28,6 +28,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use crate::backup_health::{backups_with_health, ebs};
 use crate::completion::record_completion;
 use crate::context::{RunContext, new_run_id};
+use crate::last_known_members::MEMBERS_LAST_KNOWN;
 use crate::ports::{
     BackupInstance, BackupInstances, Schemas, SnapshotData, SnapshotDir, TakenSnapshot, Topology,
     VolumeSnapshots,
@@ -147,6 +148,8 @@ async fn run_steps(run: &BackupRun<'_>, writer: &mut ShardWriter) -> Result<Step
         return Ok(Step::Ended(BackupOutcome::Skipped(skipped)));
     }
     let mut findings = source_doubts(backup.shard, choice);
+    findings
+        .extend(backup.topology.findings().into_iter().filter(|finding| finding.code == MEMBERS_LAST_KNOWN));
     findings.extend(refuse_foreign_history(run, writer.reader()).await?);
     findings.extend(compare_with_primary(run).await);
     let begun = (backup.ctx.host.clock.now(), backup.ctx.host.clock.monotonic());
@@ -258,6 +261,8 @@ fn facts(
         taken_at: taken.taken_at,
         seconds: (backup.ctx.host.clock.monotonic() - begun.1).as_secs_f64(),
         servers: choice.servers.clone(),
+        members: choice.members.clone(),
+        primary: choice.primary.clone(),
         events: None,
         plugins: Vec::new(),
         findings,

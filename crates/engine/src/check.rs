@@ -84,6 +84,7 @@ async fn source(check: &Check<'_>, findings: &mut Vec<Finding>) -> Option<(Sourc
     let SourceChoiceRules { source, on_primary, locking } = check.rules;
     let chosen = match check.topology.members().await {
         Ok(members) => {
+            findings.extend(check.topology.findings());
             findings.extend(support_findings(check.shard, &members));
             findings.extend(fidelity_findings(check.shard, &members, check.archived.settings.is_some()));
             let chosen = choose_source(&members, source, on_primary, locking).map_err(|none| {

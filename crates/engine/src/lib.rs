@@ -21,6 +21,7 @@ pub mod freeze;
 #[cfg(test)]
 mod frozen;
 pub mod journal;
+pub mod last_known_members;
 pub mod plan;
 pub mod ports;
 pub mod prune;

@@ -74,6 +74,16 @@ pub trait Topology: Send + Sync {
     async fn probe(&self, server: &Endpoint) -> Member;
     /// Returns the settings of a primary that its archive depends on.
     async fn source_settings(&self, primary: &Endpoint) -> Result<SourceSettings>;
+    /// Returns the findings of the last look at the members that concern the authority on them.
+    fn findings(&self) -> Vec<Finding> {
+        Vec::new()
+    }
+    /// Waits, within a limit, until the authority on the members lists a server that has joined.
+    /// `server` is its address for others; `None` if it listens on loopback only. Returns the
+    /// outcome; `None` if the configuration lists the members.
+    async fn await_listed(&self, _server: Option<&Endpoint>) -> Option<Finding> {
+        None
+    }
 }
 
 /// Reads which schemas, tables, events and plugins a server has.

@@ -38,7 +38,7 @@ use backstop_types::backup::BrokenTable;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::finding::{Finding, Severity};
 use backstop_types::gtid::GtidSet;
-use backstop_types::ids::{BackupId, ShardName};
+use backstop_types::ids::{BackupId, Endpoint, ShardName};
 use backstop_types::listen_address::ListenAddress;
 use backstop_types::progress::Progress;
 use serde::{Deserialize, Serialize};
@@ -263,9 +263,24 @@ async fn run_steps(recovery: &Recovery<'_>, steps: &mut Steps<'_>) -> Result<Rec
         steps.once("plugins", plugins(&mut *session, &manifest)).await?;
         steps.once("hand_over", session.hand_over()).await?;
     }
+    if decided.ending == Ending::Join {
+        checks.extend(listed(recovery, &decided).await);
+    }
     checks.extend(dropped_settings(&recovery.request, &manifest));
     seconds.total = begun.seconds();
     report(recovery, steps, &decided, checks, seconds)
+}
+
+/// Waits until the authority on the shard's members lists the joined server. The server has joined
+/// in any case: the outcome is a finding.
+async fn listed(recovery: &Recovery<'_>, decided: &RecoveryDecision) -> Option<Finding> {
+    let host = decided.listen.is_some().then(|| decided.host(&*recovery.ctx.host.identity));
+    let server = host.map(|host| Endpoint::new(&host, decided.port));
+    let finding = recovery.topology.await_listed(server.as_ref()).await?;
+    if finding.severity != Severity::Ok {
+        recovery.ctx.reporter.notice(&finding.notice());
+    }
+    Some(finding)
 }
 
 /// Writes the files of the backup into `DIR/data`, unless they are in place.

@@ -136,8 +136,9 @@ async fn run_steps(recovery: &EbsRecovery<'_>, steps: &mut Steps<'_>) -> Result<
         )
         .await?;
     steps.once("hand_over", async { Ok(()) }).await?;
+    let listed = recovery.topology.await_listed(Some(&made.server)).await;
     seconds.total = begun.seconds();
-    Ok(EbsRecoveryReport::of(decided, made, held, loading, seconds))
+    Ok(EbsRecoveryReport::of(decided, made, held, loading, seconds).with_listing(listed))
 }
 
 /// Creates the instance, or continues with it. A first failure is followed by one more attempt in

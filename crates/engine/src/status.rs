@@ -77,6 +77,9 @@ pub async fn status(query: &StatusQuery<'_>) -> Result<ShardStatus> {
         archive: archive.findings,
     };
     let mut status = looked.status();
+    if members.is_ok() {
+        status.findings.extend(query.topology.iter().flat_map(|topology| topology.findings()));
+    }
     let standing = damaged_backups::damage_findings(query.shard, query.reader, &query.archived.reader);
     status.findings.extend(query.ctx.unless_stopped(standing).await?);
     status.runs = query.ctx.unless_stopped(query.repository.runs(query.shard)).await?;

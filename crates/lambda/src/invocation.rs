@@ -6,29 +6,35 @@
 mod frozen;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::source_settings::MysqlInspector;
 use backstop_adapters::snapshot_target::InstanceAccess;
-use backstop_adapters::topology::{Orchestrator, OrchestratorTarget};
+use backstop_adapters::topology::{CANDIDATE_EXPIRED, Orchestrator, OrchestratorTarget};
 use backstop_aws::backup_instances::Ec2BackupInstances;
 use backstop_aws::client::AwsClient;
 use backstop_aws::ebs::{EbsCatalog, EbsPlace, Timeouts};
-use backstop_config::secret_entry::SecretEntry;
+use backstop_aws::read_secret;
+use backstop_config::secret_entry::{self, SecretEntry};
 use backstop_config::settings::{RepositoryUrl, TopologySettings, check_snapshot_tags, repository_id};
 use backstop_engine::backup::{Backup, already_made, backup};
 use backstop_engine::context::RunContext;
+use backstop_engine::last_known_members::{LastKnownMembers, MEMBERS_LAST_KNOWN};
 use backstop_engine::ports::Topology;
 use backstop_engine::record_run;
 use backstop_engine::report::{BackupOutcome, ErrorReport, VersionedReport};
+use backstop_engine::shared_credentials::SharedCredentials;
 use backstop_engine::source_selection::SourceChoiceRules;
 use backstop_host::Host;
 use backstop_repo::Repository;
 use backstop_types::create_repository::CreateRepository;
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt as _};
+use backstop_types::ids::ShardName;
 use backstop_types::run_history::Operation;
 use lambda_runtime::{Context, Diagnostic};
+use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -125,8 +131,9 @@ async fn made(
     (entry, aws, repository): (&SecretEntry, AwsClient, &Repository),
     ctx: &RunContext,
 ) -> Result<BackupOutcome> {
-    let (settings, connector) = (&entry.settings, Connector::new(&entry.credentials));
-    let topology = topology(entry, connector.clone(), ctx)?;
+    let (settings, connector) = (&entry.settings, connector(entry, &invocation.secret_id, ctx));
+    let (topology, reader) = (topology(entry, connector.clone(), ctx)?, repository.reader(&entry.shard));
+    let last_known = LastKnownMembers::new(&*topology, &reader, ctx);
     let schemas = MysqlInspector::new(connector.clone());
     // The function does not wait for EC2: it may take hours, and the event of its end is handled.
     let until = time_until_last_freeze(deadline.left(), &settings.freeze);
@@ -153,7 +160,7 @@ async fn made(
         kind: invocation.kind,
         occasion: Some(occasion),
         full: false,
-        topology: &*topology,
+        topology: if settings.topology.allows_last_known() { &last_known } else { &*topology },
         rules: SourceChoiceRules::of(settings),
         instances: &bounded,
         schemas: &schemas,
@@ -161,7 +168,30 @@ async fn made(
         volumes: Some(&catalog),
         ctx,
     };
-    backup(&story).await
+    let made = backup(&story).await;
+    log_findings(story.topology, &entry.shard);
+    made
+}
+
+/// Logs what concerns orchestrator: alarms count these events.
+fn log_findings(topology: &dyn Topology, shard: &ShardName) {
+    for finding in topology.findings() {
+        let (shard, message, hint) = (shard.as_str(), &finding.what, finding.todo.as_deref());
+        match &*finding.code {
+            CANDIDATE_EXPIRED => tracing::warn!(event = "candidate_expired", shard, message, hint),
+            MEMBERS_LAST_KNOWN => tracing::warn!(event = "members_last_known", shard, message, hint),
+            _ => {}
+        }
+    }
+}
+
+/// Returns a connector that reads the secret again when a server refuses its password: a rotation
+/// changes the server first, and the secret some seconds later.
+fn connector(entry: &SecretEntry, id: &str, ctx: &RunContext) -> Connector {
+    let id = id.to_owned();
+    let read = move || secret_entry::credentials(read_secret(&id)?.expose_secret(), &id).map_err(Error::from);
+    let credentials = entry.credentials.clone();
+    Connector::of(Arc::new(SharedCredentials::starting_with(credentials, read, ctx.clone())))
 }
 
 async fn repository(entry: &SecretEntry, host: &Host) -> Result<Repository> {
@@ -204,7 +234,7 @@ fn id() -> Result<Option<Uuid>> {
 }
 
 fn topology(entry: &SecretEntry, connector: Connector, ctx: &RunContext) -> Result<Box<dyn Topology>> {
-    let TopologySettings::Orchestrator { urls, cluster } = &entry.settings.topology else {
+    let TopologySettings::Orchestrator { urls, cluster, .. } = &entry.settings.topology else {
         return Err(Error::failed("cannot find the shard's members: the secret names no orchestrator"));
     };
     let (access, max_lag) = (&entry.credentials.orchestrator, entry.settings.source.max_lag);

@@ -188,6 +188,8 @@ mod tests {
             taken_at: at,
             seconds: 1.0,
             servers: servers(members).into_iter().collect(),
+            members: Vec::new(),
+            primary: None,
             findings: Vec::new(),
             broken_tables: Vec::new(),
             events: None,

@@ -1,6 +1,7 @@
 //! Connects to the store of a location.
 
 mod s3_retry;
+mod storage_class;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use backstop_types::error::{Error, ErrorKind, Result};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
 use secrecy::ExposeSecret;
 
 use crate::keys::{KEYS_DIRECTORY, PROBES_DIRECTORY, REQUIRED_VERSIONS_DIRECTORY, SHARDS_DIRECTORY};
@@ -20,6 +21,7 @@ use crate::location::{Location, S3Access};
 use crate::store_error::{error_chain, store_error};
 
 pub(crate) use s3_retry::ObjectLock;
+use storage_class::ClassedStore;
 
 /// Time limit of one request, including the repetitions of a failing one.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
@@ -122,7 +124,7 @@ fn s3(bucket: &str, access: &S3Access, object_lock: &ObjectLock, host: &Host) ->
         // Set this key: the environment variable would override the general one.
         builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint.trim_end_matches('/'));
         if endpoint.starts_with("http://") {
-            client = client.with_allow_http(loopback_only(&endpoint)?);
+            client = client.with_allow_http(access.allow_http || loopback_only(&endpoint)?);
         }
     }
     if let Some(region) = &access.region {
@@ -137,12 +139,33 @@ fn s3(bucket: &str, access: &S3Access, object_lock: &ObjectLock, host: &Host) ->
     if let Some(token) = &access.session_token {
         builder = builder.with_token(token.expose_secret());
     }
-    builder.with_client_options(client).build().map_err(|error| {
+    for certificate in access.ca.as_deref().map(certificates).transpose()?.unwrap_or_default() {
+        client = client.with_root_certificate(certificate);
+    }
+    if let Some(key) = &access.kms_key {
+        builder = builder.with_sse_kms_encryption(key);
+    }
+    let store = builder.with_client_options(client).build().map_err(|error| {
         Error::new(
             ErrorKind::Usage,
             format!("the S3 settings of bucket `{bucket}` are not usable: {}", error_chain(&error)),
         )
-    })
+    })?;
+    Ok(ClassedStore { store, class: access.storage_class.clone() })
+}
+
+/// Reads the certificates of a private authority.
+fn certificates(path: &std::path::Path) -> Result<Vec<Certificate>> {
+    let doing = format!("cannot read the certificates {} (`repository.ca`)", path.display());
+    let pem =
+        std::fs::read(path).map_err(|error| Error::new(ErrorKind::Usage, format!("{doing}: {error}")))?;
+    let found = Certificate::from_pem_bundle(&pem)
+        .map_err(|error| Error::new(ErrorKind::Usage, format!("{doing}: {}", error_chain(&error))))?;
+    if found.is_empty() {
+        let error = Error::new(ErrorKind::Usage, format!("{doing}: it contains no certificate"));
+        return Err(error.hint("name a PEM file with the certificates to trust"));
+    }
+    Ok(found)
 }
 
 /// Returns true for an endpoint on this machine.
@@ -157,7 +180,7 @@ fn loopback_only(endpoint: &str) -> Result<bool> {
         return Ok(true);
     }
     Err(Error::new(ErrorKind::Usage, format!("the S3 endpoint `{endpoint}` is not encrypted"))
-        .hint("use https; plain http is accepted for this machine only"))
+        .hint("use https; plain http is accepted for this machine, and with `repository.allow_http = true`"))
 }
 
 #[cfg(test)]
@@ -175,6 +198,11 @@ mod locations {
         }
         for bad in ["http://10.0.0.1:9000", "http://localhost.example:1"] {
             assert_eq!(loopback_only(bad).unwrap_err().kind, ErrorKind::Usage);
+            let mut location = Location::new("s3://bucket");
+            location.s3.endpoint = Some(bad.to_owned());
+            assert!(connect(&location, &Host::system()).is_err());
+            location.s3.allow_http = true;
+            assert!(connect(&location, &Host::system()).is_ok());
         }
     }
 

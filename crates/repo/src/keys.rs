@@ -14,6 +14,9 @@ pub(crate) const SHARDS_DIRECTORY: &str = "shards";
 /// Directory of probes: objects written to check that the store honours conditional puts.
 pub(crate) const PROBES_DIRECTORY: &str = "probes";
 
+/// Directory of a shard's packs.
+pub(crate) const PACKS_DIRECTORY: &str = "packs";
+
 /// Directory of the required versions: the versions of Backstop that may read and write, where they
 /// were raised above those in the header object.
 pub(crate) const REQUIRED_VERSIONS_DIRECTORY: &str = "needs";
@@ -82,11 +85,11 @@ impl ShardKeys {
     }
 
     pub(crate) fn packs(&self) -> String {
-        format!("{}/packs", self.base)
+        format!("{}/{PACKS_DIRECTORY}", self.base)
     }
 
     pub(crate) fn pack(&self, id: PackId) -> String {
-        format!("{}/packs/{:020}-{:012x}", self.base, id.lease, id.number)
+        format!("{}/{PACKS_DIRECTORY}/{:020}-{:012x}", self.base, id.lease, id.number)
     }
 
     /// Returns the key of the damage that verifications have recorded.

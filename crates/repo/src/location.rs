@@ -1,5 +1,7 @@
 //! Location of a repository.
 
+use std::path::PathBuf;
+
 use backstop_types::create_repository::CreateRepository;
 use secrecy::SecretString;
 use uuid::Uuid;
@@ -20,8 +22,17 @@ pub struct Location {
 /// Access to an S3-compatible store. Fields that are `None` come from the usual `AWS_…` variables.
 #[derive(Debug, Clone, Default)]
 pub struct S3Access {
-    /// `https://host[:port]` of a store other than AWS. Plain `http` only for loopback.
+    /// `https://host[:port]` of a store other than AWS. Plain `http` only for loopback, unless
+    /// `allow_http`.
     pub endpoint: Option<String>,
+    /// True if the endpoint may be `http` on another host.
+    pub allow_http: bool,
+    /// PEM file with certificates to trust besides those of the system.
+    pub ca: Option<PathBuf>,
+    /// Key of KMS that the store encrypts every object with; `None`: as the bucket's default says.
+    pub kms_key: Option<String>,
+    /// Storage class of packs; `None`: the store's default.
+    pub storage_class: Option<String>,
     /// Region.
     pub region: Option<String>,
     /// Access key id.

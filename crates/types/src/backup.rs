@@ -97,6 +97,12 @@ pub struct BackupFacts {
     /// UUIDs of the shard's members that answered: the shard's name is bound to them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<ServerUuid>,
+    /// Addresses of the shard's members, also of those that did not answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Endpoint>,
+    /// Address of the primary, if it answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<Endpoint>,
     /// The events of the shard and their states, as reported by its primary; `None` if no server
     /// was queried.
     #[serde(default, skip_serializing_if = "Option::is_none")]

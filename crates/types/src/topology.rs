@@ -154,6 +154,8 @@ pub struct SourceChoice {
     pub servers: Vec<ServerUuid>,
     /// The primary's address, if a primary answered.
     pub primary: Option<Endpoint>,
+    /// The address of every member.
+    pub members: Vec<Endpoint>,
 }
 
 /// A member that was not chosen.

@@ -103,7 +103,8 @@ impl Connector {
         Self(Logins::Shard(access))
     }
 
-    /// Opens a session within [`CONNECT_TIMEOUT`].
+    /// Opens a session within [`CONNECT_TIMEOUT`]. With shared credentials a wrong password takes
+    /// longer: see [`SharedCredentials::log_in`].
     ///
     /// # Errors
     /// Returns [`SqlCause::Unreachable`] with the address if nothing answers there,
@@ -116,8 +117,7 @@ impl Connector {
                 let connect = |credentials: Credentials| async move {
                     LoginClient::of(&credentials).connect(address).await
                 };
-                let there = format!("{} at {address}", access.current().user);
-                access.log_in(&there, connect).await
+                access.log_in(&address.to_string(), connect).await
             }
         }
     }

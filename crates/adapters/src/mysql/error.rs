@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use backstop_binlog::login_error::SLOW_LOGIN_HINT;
+use backstop_binlog::login_error::{self, SLOW_LOGIN_HINT};
 use backstop_engine::shared_credentials::LoginError;
 use backstop_types::error::{Error, ErrorKind};
 
@@ -146,7 +146,8 @@ impl LoginError for SqlError {
     }
 
     fn refused(there: &str, error: Error) -> Self {
-        Self { doing: format!("log in as {there}"), cause: SqlCause::Refused { code: None, error } }
+        let code = login_error::is_wrong_password(&error).then_some(code::ACCESS_DENIED);
+        Self { doing: format!("log in to {there}"), cause: SqlCause::Refused { code, error } }
     }
 }
 

@@ -5,5 +5,5 @@ mod orchestrator;
 mod static_members;
 
 pub use discover::{Discovered, discover};
-pub use orchestrator::{Orchestrator, OrchestratorTarget};
+pub use orchestrator::{CANDIDATE_EXPIRED, Orchestrator, OrchestratorTarget};
 pub use static_members::StaticMembers;

@@ -6,8 +6,11 @@ mod client;
 mod cluster;
 mod error;
 mod leader;
+mod listing;
+mod repeated_notices;
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +19,7 @@ use backstop_engine::context::RunContext;
 use backstop_engine::ports::Topology;
 use backstop_policy::stream_or_fork::SourceSettings;
 use backstop_types::error::{Error, Result};
+use backstop_types::finding::Finding;
 use backstop_types::ids::Endpoint;
 use backstop_types::topology::{ExternalVerdict, InstanceState, Member, NoAnswer};
 use futures::future::join_all;
@@ -28,6 +32,9 @@ use crate::topology::orchestrator::assessment::{
 };
 use client::OrchestratorNode;
 use error::ReadError;
+use repeated_notices::RepeatedNotices;
+
+pub use assessment::CANDIDATE_EXPIRED;
 
 const LOGIN_HINT: &str =
     "set `orchestrator_user` and `orchestrator_password` in the credentials file; read access is sufficient";
@@ -52,6 +59,9 @@ pub struct Orchestrator {
     max_lag: Duration,
     connector: Connector,
     ctx: RunContext,
+    may_discover: bool,
+    notices: RepeatedNotices,
+    findings: Mutex<Vec<Finding>>,
 }
 
 impl Orchestrator {
@@ -65,19 +75,30 @@ impl Orchestrator {
         let nodes =
             asked.urls.iter().map(|url| OrchestratorNode::new(url, asked.access)).collect::<Result<_>>()?;
         let (cluster, max_lag) = (asked.cluster.to_owned(), asked.max_lag);
-        Ok(Self { nodes, cluster, max_lag, connector, ctx })
+        let (notices, findings) = (RepeatedNotices::default(), Mutex::default());
+        Ok(Self { nodes, cluster, max_lag, connector, ctx, may_discover: false, notices, findings })
+    }
+
+    /// Sets if orchestrator is asked to discover a server that has joined.
+    #[must_use]
+    pub fn discovering(mut self, may_discover: bool) -> Self {
+        self.may_discover = may_discover;
+        self
     }
 
     /// Returns a usable reading: no failover is in progress any more, or the wait for its end has
     /// timed out.
     async fn settled(&self) -> Result<(&OrchestratorNode, ClusterReading)> {
-        let mut waited = WaitBudget::default();
+        let (mut waited, mut notices) = (WaitBudget::default(), self.notices.begin(self.now()));
         loop {
             let (wait, why) = match self.read().await {
                 Ok((node, reading)) => match waited.next(&reading, self.max_lag) {
                     ReadingDecision::Wait(wait, why) => (wait, why),
                     ReadingDecision::Use(warnings) => {
-                        warnings.iter().for_each(|warning| self.ctx.reporter.notice(warning));
+                        let due = warnings.iter().filter(|warning| notices.is_due(warning));
+                        due.for_each(|warning| self.ctx.reporter.notice(warning));
+                        notices.end();
+                        self.found(reading.candidate_expired());
                         return Ok((node, reading));
                     }
                 },
@@ -87,9 +108,20 @@ impl Orchestrator {
                     None => return Err(error),
                 },
             };
-            self.ctx.reporter.notice(&format!("{why}; retrying in {} s", wait.as_secs()));
+            if notices.is_due(&why) {
+                self.ctx.reporter.notice(&format!("{why}; retrying in {} s", wait.as_secs()));
+            }
             self.ctx.host.clock.sleep(wait).await;
         }
+    }
+
+    fn found(&self, finding: Option<Finding>) {
+        let mut findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);
+        *findings = finding.into_iter().collect();
+    }
+
+    fn now(&self) -> Duration {
+        self.ctx.host.clock.monotonic()
     }
 
     /// Returns the leader's reading. A node that is cut off also claims to lead, so all nodes that
@@ -170,6 +202,17 @@ impl Topology for Orchestrator {
 
     async fn source_settings(&self, primary: &Endpoint) -> Result<SourceSettings> {
         source_settings(&self.connector, primary).await
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn await_listed(&self, server: Option<&Endpoint>) -> Option<Finding> {
+        Some(match server {
+            Some(server) => self.wait_until_listed(server).await,
+            None => listing::listens_on_loopback(&self.cluster),
+        })
     }
 }
 

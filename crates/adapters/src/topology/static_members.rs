@@ -16,7 +16,7 @@ use crate::mysql::error::SqlError;
 use crate::mysql::instance_state::instance_state;
 use crate::mysql::source_settings::source_settings;
 
-/// Limit for one member to answer all queries.
+/// Limit for one member to answer all queries, once it is connected.
 const MEMBER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Limit for a bare TCP connection to a member.
 const TCP_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -60,16 +60,17 @@ impl Topology for StaticMembers {
     }
 }
 
-/// Returns the state that the server at this endpoint reports, within a deadline.
+/// Returns the state that the server at this endpoint reports. The connection and the queries each
+/// have a deadline.
 pub(super) async fn state_of(connector: &Connector, endpoint: &Endpoint) -> Result<InstanceState, NoAnswer> {
-    let why = match tokio::time::timeout(MEMBER_TIMEOUT, ask_state(connector, endpoint)).await {
-        Ok(Ok(state)) => return Ok(state),
-        Ok(Err(error)) if error.is_denied() => return Err(NoAnswer::Denied(text(error))),
-        Ok(Err(error)) if error.code().is_some() => {
+    let why = match ask_state(connector, endpoint).await {
+        Ok(Some(state)) => return Ok(state),
+        Err(error) if error.is_denied() => return Err(NoAnswer::Denied(text(error))),
+        Err(error) if error.code().is_some() => {
             return Err(NoAnswer::Silent(format!("it answers with an error: {}", text(error))));
         }
-        Ok(Err(error)) => text(error),
-        Err(_) => format!("no answer within {MEMBER_TIMEOUT:?}"),
+        Err(error) => text(error),
+        Ok(None) => format!("no answer within {MEMBER_TIMEOUT:?}"),
     };
     Err(match tcp_probe(endpoint).await {
         TcpProbe::Gone => NoAnswer::Unreachable(why),
@@ -115,11 +116,14 @@ fn is_absence(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable)
 }
 
-async fn ask_state(connector: &Connector, endpoint: &Endpoint) -> Result<InstanceState, SqlError> {
+/// Returns the member's state; `None` if it connects and does not answer in time.
+async fn ask_state(connector: &Connector, endpoint: &Endpoint) -> Result<Option<InstanceState>, SqlError> {
     let mut session = connector.connect(endpoint).await?;
-    let state = instance_state(&mut session).await;
-    session.close().await;
-    state
+    let state = tokio::time::timeout(MEMBER_TIMEOUT, instance_state(&mut session)).await;
+    if state.is_ok() {
+        session.close().await;
+    }
+    state.ok().transpose()
 }
 
 fn text(error: SqlError) -> String {

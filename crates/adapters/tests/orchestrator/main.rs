@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod leader_and_login;
+mod listing;
 mod real_servers;
 mod support;
 mod traps;

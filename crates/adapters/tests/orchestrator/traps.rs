@@ -1,6 +1,8 @@
 //! Misleading answers that a real orchestrator was seen to give.
 
+use backstop_adapters::topology::CANDIDATE_EXPIRED;
 use backstop_config::credentials::OrchestratorAccess;
+use backstop_engine::ports::Topology;
 use backstop_policy::topology::choose_source;
 use backstop_types::error::{Error, ErrorKind};
 use backstop_types::freeze::OnPrimary;
@@ -10,7 +12,7 @@ use serde_json::json;
 use crate::support::fake_orchestrator::{
     Answers, FakeOrchestrator, StageClock, cluster_info, recorded, recorded_json,
 };
-use crate::support::{candidates, look, look_at, member, objection, primary};
+use crate::support::{candidates, look, look_at, member, objection, primary, served};
 
 const NO_ANALYSIS: &str = "07-replication-analysis.json";
 
@@ -214,6 +216,21 @@ async fn expired_candidate_rule_is_reported() {
         look(vec![Answers::with(recorded_json("02-cluster-info-alias.json"), cluster)]).await;
     assert!(candidates(&seen.unwrap()).is_empty());
     assert!(waits.notices().contains("no candidate registered for shop-1"), "{}", waits.notices());
+    let expired = Answers::with(recorded_json("02-cluster-info-alias.json"), {
+        let mut cluster = recorded_json("03-cluster-alias.json");
+        cluster[1] = recorded_json("26-instance-candidate-expired.json");
+        cluster
+    });
+    let (adapter, waits, _served) = served(vec![expired]).await;
+    for _ in 0..3 {
+        adapter.members().await.unwrap();
+        let codes: Vec<_> = adapter.findings().into_iter().map(|finding| finding.code).collect();
+        assert_eq!(codes, [CANDIDATE_EXPIRED]);
+    }
+    assert_eq!(waits.notices().matches("no candidate registered").count(), 1, "{}", waits.notices());
+    let (adapter, _, _served) = served(vec![Answers::healthy()]).await;
+    adapter.members().await.unwrap();
+    assert!(adapter.findings().is_empty());
     for rule in ["must_not", "prefer_not"] {
         let mut cluster = recorded_json("03-cluster-alias.json");
         cluster[2] = recorded_json(&format!("16-instance-{rule}.json"));

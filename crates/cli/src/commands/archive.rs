@@ -42,7 +42,9 @@ pub async fn run(
         Error::new(ErrorKind::Usage, format!("shard {} is not configured to be archived", args.shard))
             .hint(format!("set shards.{}.archive = {{ from = \"primary\" }}", args.shard))
     })?;
-    let credentials = app.shared_credentials(settings)?;
+    // The checks before the start wait for a rotated password. The archiver tries again by itself.
+    let first = app.shared_credentials(settings)?;
+    let credentials = Arc::new(first.without_waits());
     let topology = app.topology_of(settings, &credentials)?;
     let access = ServerAccess { credentials: &credentials, dial: &TcpDial };
     let repository = app.ctx.unless_stopped(app.repository_or_new()).await?;
@@ -53,7 +55,8 @@ pub async fn run(
     // sleeps.
     let early = repository.id().map(hold).transpose()?;
     let known = repository.id().map(|id| folder(id).join(SPOOL_DIR));
-    archive::preflight(archived, &*topology, access, app.encryption(), &HostDisk, known.as_deref(), &app.ctx)
+    let (seen, asked) = (app.topology(settings)?, ServerAccess { credentials: &first, dial: &TcpDial });
+    archive::preflight(archived, &*seen, asked, app.encryption(), &HostDisk, known.as_deref(), &app.ctx)
         .await?;
     let claim = app.ctx.step("claim", repository.acquire_archive_lease(&args.shard));
     let store = Arc::new(app.ctx.unless_stopped(claim).await?);

@@ -2,6 +2,7 @@
 
 use backstop_config::settings::ProviderSetting;
 use backstop_engine::backup::{self, Backup};
+use backstop_engine::last_known_members::LastKnownMembers;
 use backstop_engine::ports::VolumeSnapshots;
 use backstop_engine::record_run;
 use backstop_engine::report::BackupOutcome;
@@ -50,7 +51,8 @@ async fn made(
     full: bool,
 ) -> Result<BackupOutcome> {
     let settings = app.shard(shard)?;
-    let topology = app.topology(settings)?;
+    let (topology, reader) = (app.topology(settings)?, repository.reader(shard));
+    let last_known = LastKnownMembers::new(&*topology, &reader, &app.ctx);
     let instances = app.backup_instances(shard, settings, repository).await?;
     let volumes = app.volumes(shard);
     let in_ebs = settings.snapshot.provider == ProviderSetting::Ebs;
@@ -59,7 +61,7 @@ async fn made(
         kind,
         occasion: None,
         full,
-        topology: &*topology,
+        topology: if settings.topology.allows_last_known() { &last_known } else { &*topology },
         rules: SourceChoiceRules::of(settings),
         instances: &*instances,
         schemas: &app.inspector(settings)?,

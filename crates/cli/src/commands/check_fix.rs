@@ -119,7 +119,7 @@ async fn apply_fix(
     endpoint: &Endpoint,
     finding: &Finding,
 ) -> Result<()> {
-    let connector = Connector::new(&app.credentials(settings)?);
+    let connector = app.connector(settings)?;
     let mut outcome = Ok(());
     for sql in &finding.fix {
         app.ctx.reporter.remark(&format!("{endpoint}: {sql}"));

@@ -56,7 +56,7 @@ pub async fn run(
     // samples.
     match app::load_settings(&global.given()) {
         Ok((settings, file)) => {
-            let app = App { settings, file, ctx };
+            let app = App::new(settings, file, ctx);
             shard = meant(&args, &app)?;
             configured(&app, &mut values);
             match &shard {

@@ -36,7 +36,7 @@ pub(super) fn app(
     write(&secret, &credentials(shard.password()))?;
     let settings = settings::parse(&text, &file.display().to_string())?;
     steps.end(format!("{} and credentials with the grants of docs/grants.md only", file.display()));
-    Ok(App { settings, file: Some(file), ctx: nested_context(steps.ctx) })
+    Ok(App::new(settings, Some(file), nested_context(steps.ctx)))
 }
 
 fn configuration(

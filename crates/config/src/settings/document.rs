@@ -139,6 +139,16 @@ impl Node {
         }
     }
 
+    /// Adds every text in this value, at any depth.
+    pub(crate) fn texts(&self, texts: &mut Vec<String>) {
+        match &self.value {
+            Value::Text(text) => texts.push(text.clone()),
+            Value::List(items) => items.iter().for_each(|item| item.texts(texts)),
+            Value::Table(entries) => entries.iter().for_each(|entry| entry.node.texts(texts)),
+            Value::Integer(_) | Value::Boolean(_) | Value::Other(_) => {}
+        }
+    }
+
     /// Names the kind of a value, with its article.
     pub(crate) fn kind(&self) -> &'static str {
         match &self.value {

@@ -3,12 +3,16 @@
 use super::suggest::nearest;
 
 /// Keys outside of shards.
-pub(super) const GLOBAL_KEYS: [&str; 15] = [
+pub(super) const GLOBAL_KEYS: [&str; 19] = [
     "repository.url",
     "repository.create",
     "repository.id",
     "repository.endpoint",
     "repository.region",
+    "repository.allow_http",
+    "repository.ca",
+    "repository.kms_key",
+    "repository.storage_class",
     "repository.credentials.file",
     "repository.credentials.env",
     "repository.credentials.secrets_manager",
@@ -22,7 +26,7 @@ pub(super) const GLOBAL_KEYS: [&str; 15] = [
 ];
 
 /// Keys of a shard.
-pub(super) const SHARD_KEYS: [&str; 38] = [
+pub(super) const SHARD_KEYS: [&str; 40] = [
     "credentials.file",
     "credentials.env",
     "credentials.secrets_manager",
@@ -30,6 +34,8 @@ pub(super) const SHARD_KEYS: [&str; 38] = [
     "topology.candidate",
     "topology.orchestrator",
     "topology.cluster",
+    "topology.orchestrator_discover",
+    "topology.without_quorum",
     "source.any_replica",
     "source.max_lag",
     "snapshot.provider",

@@ -15,7 +15,7 @@ use super::table::{ErrorCollector, TableReader, absolute};
 use super::{
     ArchiveAck, ArchiveFrom, ArchiveSettings, MysqlSettings, ProviderSetting, RepositorySettings,
     RepositoryUrl, SecretRef, ServerTls, Settings, ShardSettings, SnapshotSettings, TopologySettings,
-    VolumeHint, recovery, snapshot_tags, tls,
+    VolumeHint, WithoutQuorum, recovery, snapshot_tags, tls,
 };
 use crate::retention::Retention;
 use crate::schedule::Schedule;
@@ -64,6 +64,21 @@ fn settings(root: TableReader<'_>) -> Option<Settings> {
     Some(Settings { repository: repository?, mysql, tls: recovery, shards: shards.unwrap_or_default() })
 }
 
+/// Keys of `[repository]` that belong to a bucket.
+const S3_KEYS: [&str; 7] =
+    ["endpoint", "region", "credentials", "allow_http", "ca", "kms_key", "storage_class"];
+
+fn storage_class(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    if matches!(text, "GLACIER" | "DEEP_ARCHIVE") {
+        return Err(format!("a recovery cannot read `{text}` at once: GLACIER_IR is the coldest that works"));
+    }
+    if !text.is_empty() && text.chars().all(plain) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("`{text}` is not a storage class: write it as S3 does, as in STANDARD_IA"))
+}
+
 fn repository(table: TableReader<'_>) -> Option<RepositorySettings> {
     let url = table.read("url", RepositoryUrl::parse);
     let url = table.required("url", url, "url = \"file:///var/lib/backstop\" or \"s3://bucket/prefix\"");
@@ -72,14 +87,19 @@ fn repository(table: TableReader<'_>) -> Option<RepositorySettings> {
     let id = table.read("id", repository_id);
     let endpoint = table.read("endpoint", web_address);
     let region = table.text("region");
+    let allow_http = table.boolean("allow_http").unwrap_or(false);
+    let ca = table.read("ca", absolute);
+    let kms_key = table.read("kms_key", not_empty);
+    let storage_class = table.read("storage_class", storage_class);
     let credentials = secret(&table, "credentials");
     let encryption_key = secret(&table, "encryption_key");
     let url = match url {
         Some(RepositoryUrl::S3(s3)) => {
-            Some(RepositoryUrl::S3(super::S3Settings { endpoint, region, credentials, ..s3 }))
+            let s3 = super::S3Settings { endpoint, region, allow_http, ca, kms_key, storage_class, ..s3 };
+            Some(RepositoryUrl::S3(super::S3Settings { credentials, ..s3 }))
         }
         Some(file) => {
-            for key in ["endpoint", "region", "credentials"].into_iter().filter(|key| table.has(key)) {
+            for key in S3_KEYS.into_iter().filter(|key| table.has(key)) {
                 table.refuse(key, "is only for an s3:// repository");
             }
             Some(file)
@@ -138,6 +158,8 @@ fn topology(table: TableReader<'_>) -> Option<TopologySettings> {
     let candidate = table.read("candidate", endpoint);
     let urls = table.list("orchestrator", web_address);
     let cluster = table.read("cluster", not_empty);
+    let discover = table.boolean("orchestrator_discover");
+    let without_quorum = table.choice("without_quorum", &WITHOUT_QUORUM);
     let by_members = table.has("members") || table.has("candidate");
     let found = if by_members && (table.has("orchestrator") || table.has("cluster")) {
         table.refuse(
@@ -148,8 +170,18 @@ fn topology(table: TableReader<'_>) -> Option<TopologySettings> {
     } else if table.has("orchestrator") || table.has("cluster") {
         let urls = table.required("orchestrator", urls, "orchestrator = [\"http://orchestrator:3000\"]");
         let cluster = table.required("cluster", cluster, "cluster = \"NAME\"");
-        urls.zip(cluster).and_then(|(urls, cluster)| orchestrator(&table, urls, cluster))
+        let (discover, without_quorum) = (discover.unwrap_or(false), without_quorum.unwrap_or_default());
+        let found = urls.zip(cluster).filter(|(urls, _)| has_address(&table, urls));
+        found.map(|(urls, cluster)| TopologySettings::Orchestrator {
+            urls,
+            cluster,
+            discover,
+            without_quorum,
+        })
     } else {
+        for key in ["orchestrator_discover", "without_quorum"].into_iter().filter(|key| table.has(key)) {
+            table.refuse(key, "needs `orchestrator` and `cluster`");
+        }
         let members = table.required("members", members, "members = [\"db1:3306\", \"db2:3306\"]");
         members.and_then(|members| listed(&table, members, candidate))
     };
@@ -176,12 +208,15 @@ fn listed(
     Some(TopologySettings::Members { members, candidate })
 }
 
-fn orchestrator(table: &TableReader<'_>, urls: Vec<String>, cluster: String) -> Option<TopologySettings> {
+/// Words of `topology.without_quorum`.
+pub(crate) const WITHOUT_QUORUM: [(&str, WithoutQuorum); 2] =
+    [("refuse", WithoutQuorum::Refuse), ("last-known", WithoutQuorum::LastKnown)];
+
+fn has_address(table: &TableReader<'_>, urls: &[String]) -> bool {
     if urls.is_empty() {
         table.refuse("orchestrator", "name at least one address");
-        return None;
     }
-    Some(TopologySettings::Orchestrator { urls, cluster })
+    !urls.is_empty()
 }
 
 fn source(table: TableReader<'_>) -> SourceRules {

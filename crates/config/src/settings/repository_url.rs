@@ -44,6 +44,10 @@ fn bucket(rest: &str) -> Option<RepositoryUrl> {
             prefix: prefix.to_owned(),
             endpoint: None,
             region: None,
+            allow_http: false,
+            ca: None,
+            kms_key: None,
+            storage_class: None,
             credentials: None,
         })
     })

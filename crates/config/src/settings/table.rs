@@ -9,11 +9,16 @@ use super::config_errors::{ConfigError, ValueOrigin};
 use super::document::{KeyValue, Node, Value};
 use super::suggest::nearest;
 
+/// Length of the longest unknown key that messages about secrets name: a longer one may be a secret.
+const LONGEST_NAMED_KEY: usize = 40;
+
 /// The errors found so far, shared by all tables of one document.
 #[derive(Debug, Default)]
 pub(crate) struct ErrorCollector {
     errors: RefCell<Vec<ConfigError>>,
     discreet: bool,
+    /// Texts that the names of unknown keys may not repeat; `None`: no unknown key is named.
+    secrets: Option<Vec<String>>,
 }
 
 /// Reader of one table. Callers read each key by name; [`TableReader::finish`] refuses the others.
@@ -29,6 +34,22 @@ impl ErrorCollector {
     /// names of unknown keys.
     pub(crate) fn discreet() -> Self {
         Self { discreet: true, ..Self::default() }
+    }
+
+    /// Returns a discreet collector that names unknown keys: the document has no lines that could
+    /// be named instead. A name that is also a text of the document stays unnamed.
+    pub(crate) fn naming_keys(document: &Node) -> Self {
+        let mut secrets = Vec::new();
+        document.texts(&mut secrets);
+        Self { discreet: true, secrets: Some(secrets), ..Self::default() }
+    }
+
+    /// True if a message may contain this name of an unknown key.
+    fn may_name(&self, key: &str) -> bool {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        let name = key.len() <= LONGEST_NAMED_KEY && key.chars().all(plain);
+        let told = |secrets: &Vec<String>| name && !secrets.iter().any(|text| text == key);
+        if self.discreet { self.secrets.as_ref().is_some_and(told) } else { true }
     }
 
     fn push(&self, origin: &ValueOrigin, key: String, message: impl Into<String>) {
@@ -200,6 +221,13 @@ impl<'a> TableReader<'a> {
         self.found.push(origin, full, message);
     }
 
+    /// Accepts these keys with any value, which is not read.
+    pub(crate) fn ignore(&self, keys: &[&'static str]) {
+        for key in keys {
+            self.get(key);
+        }
+    }
+
     /// Refuses every key that was not read.
     pub(crate) fn finish(self) {
         let asked = self.asked.borrow();
@@ -208,7 +236,7 @@ impl<'a> TableReader<'a> {
                 Some(meant) => format!("unknown key; did you mean `{meant}`?"),
                 None => format!("unknown key; known keys: {}", asked.join(", ")),
             };
-            let key = if self.found.discreet { self.path.clone() } else { self.full(&entry.key) };
+            let key = if self.found.may_name(&entry.key) { self.full(&entry.key) } else { self.path.clone() };
             self.found.push(&entry.node.origin, key, message);
         }
     }

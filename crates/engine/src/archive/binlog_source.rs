@@ -182,7 +182,11 @@ impl ServerAccess<'_> {
         endpoint: &Endpoint,
         account: fn(&Credentials) -> ReplicationAccount,
     ) -> Result<Session> {
-        let there = format!("{} at {endpoint}", account(&self.credentials.current()).user);
+        let current = self.credentials.current();
+        let there = match account(&current).user == current.user {
+            true => endpoint.to_string(),
+            false => format!("{endpoint} for replication"),
+        };
         let open = |credentials: Credentials| async move {
             let (account, tls) = (account(&credentials), credentials.tls_for(endpoint));
             let connect =

@@ -1,5 +1,6 @@
 //! Report of a finished rebuild.
 
+use backstop_types::finding::Finding;
 use backstop_types::ids::Endpoint;
 use serde::Serialize;
 
@@ -74,6 +75,18 @@ impl EbsRecoveryReport {
             },
             seconds,
         }
+    }
+}
+
+impl EbsRecoveryReport {
+    /// Replaces the first step by what is left of it after orchestrator was waited for.
+    pub(super) fn with_listing(mut self, listed: Option<Finding>) -> Self {
+        let Some(listed) = listed else { return self };
+        self.next[0] = match listed.todo {
+            Some(todo) => format!("{}: {todo}", listed.what),
+            None => listed.what,
+        };
+        self
     }
 }
 

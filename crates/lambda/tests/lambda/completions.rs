@@ -8,7 +8,7 @@ use backstop_types::completion::CompletionOutcome;
 use backstop_types::ids::BackupId;
 use serde_json::{Value, json};
 
-use crate::support::ebs_event::{batch, of_one, of_set};
+use crate::support::ebs_event::{of_one, of_set};
 use crate::support::environment::{Environment, REGION};
 use crate::support::runtime_api::Function;
 

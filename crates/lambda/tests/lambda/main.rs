@@ -6,7 +6,9 @@
 mod completions;
 mod failures;
 mod invocations;
+mod orchestrator_fallbacks;
 mod refusals;
+mod rotation;
 mod schedule;
 mod schedule_to_recovery;
 mod support;

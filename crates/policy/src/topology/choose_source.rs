@@ -283,7 +283,8 @@ fn choice(
     }
     let primary = shard.primary.map(|(endpoint, _)| endpoint.clone());
     let servers = states(shard.members).map(|(_, state)| state.server_uuid).collect();
-    SourceChoice { endpoint, state: fit.state.clone(), role, reason, rejected, servers, primary }
+    let members = shard.members.iter().map(|member| member.endpoint.clone()).collect();
+    SourceChoice { endpoint, state: fit.state.clone(), role, reason, rejected, servers, primary, members }
 }
 
 fn described(rejection: &RejectedMember) -> String {

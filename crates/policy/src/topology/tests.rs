@@ -20,7 +20,7 @@ fn uuid(n: u16) -> String {
     format!("{n:08x}-71ca-11e1-9e33-c80aa9429562")
 }
 
-fn endpoint(n: u16) -> Endpoint {
+pub(super) fn endpoint(n: u16) -> Endpoint {
     Endpoint::new(format!("db{n}"), 3306)
 }
 
@@ -29,7 +29,7 @@ fn set(text: &str) -> GtidSet {
     text.replace('A', &uuid(1)).replace('B', &uuid(2)).replace('C', &uuid(3)).parse().unwrap()
 }
 
-fn primary(n: u16, executed: &str) -> Member {
+pub(super) fn primary(n: u16, executed: &str) -> Member {
     let state = InstanceState {
         server_uuid: uuid(n).parse().unwrap(),
         server_id: u32::from(n),
@@ -47,7 +47,7 @@ fn primary(n: u16, executed: &str) -> Member {
     Member { endpoint: endpoint(n), candidate: false, state: Ok(state), verdict: ExternalVerdict::default() }
 }
 
-fn replica(n: u16, of: u16, executed: &str) -> Member {
+pub(super) fn replica(n: u16, of: u16, executed: &str) -> Member {
     let channel = Replication {
         source: endpoint(of),
         source_uuid: Some(uuid(of).parse().unwrap()),
@@ -65,7 +65,7 @@ fn replica(n: u16, of: u16, executed: &str) -> Member {
     })
 }
 
-fn with_state(mut member: Member, change: impl Fn(&mut InstanceState)) -> Member {
+pub(super) fn with_state(mut member: Member, change: impl Fn(&mut InstanceState)) -> Member {
     change(member.state.as_mut().unwrap());
     member
 }
@@ -78,7 +78,7 @@ fn candidate(member: Member) -> Member {
     Member { candidate: true, ..member }
 }
 
-fn silent(n: u16, why: NoAnswer) -> Member {
+pub(super) fn silent(n: u16, why: NoAnswer) -> Member {
     Member { endpoint: endpoint(n), candidate: false, state: Err(why), verdict: ExternalVerdict::default() }
 }
 

@@ -39,7 +39,7 @@ fn an_entry_of_secrets_manager() {
     assert_eq!((entry.shard.as_str(), entry.region.as_str()), ("orders", "eu-west-1"));
     assert_eq!(entry.repository.to_string(), "s3://bucket/mysql");
     assert_eq!(entry.encryption_key.unwrap().expose_secret(), "0123");
-    let TopologySettings::Orchestrator { urls, cluster } = &entry.settings.topology else {
+    let TopologySettings::Orchestrator { urls, cluster, .. } = &entry.settings.topology else {
         panic!("no orchestrator")
     };
     assert_eq!((urls.join(" ").as_str(), cluster.as_str()), ("http://orc1:3000", "orders-cluster"));
@@ -52,6 +52,19 @@ fn an_entry_of_secrets_manager() {
     };
     assert_eq!(entry.settings.freeze, freeze);
     assert!(entry.settings.snapshot.volume.is_some());
+}
+
+#[test]
+fn an_entry_that_aws_rotates() {
+    let text = text("secret-entry.rotated.json");
+    let entry = SecretEntry::parse(&text, "prod/orders", None).unwrap();
+    assert!(entry.settings.source.any_replica);
+    assert_eq!((entry.shard.as_str(), entry.credentials.user.as_str()), ("orders", "backstop"));
+    let rule = |word: &str| {
+        let text = text.replace("any-replica", word);
+        SecretEntry::parse(&text, "prod/orders", None).unwrap().settings.source.any_replica
+    };
+    assert!(!rule("candidate-or-primary") && rule("any-replica"));
 }
 
 #[test]

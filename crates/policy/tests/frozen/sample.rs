@@ -84,6 +84,8 @@ pub fn facts() -> [BackupFacts; 2] {
         taken_at: at("2026-11-23T02:21:33.25Z"),
         seconds: 12.5,
         servers: Vec::new(),
+        members: Vec::new(),
+        primary: None,
         events: None,
         plugins: Vec::new(),
         findings: Vec::new(),
@@ -114,4 +116,11 @@ pub fn facts() -> [BackupFacts; 2] {
         ..least.clone()
     };
     [whole, least]
+}
+
+/// Returns facts with the addresses of the members.
+pub fn located_facts() -> BackupFacts {
+    let [_, least] = facts();
+    let members = ["db1", "db2"].map(|host| Endpoint::new(host, 3306)).to_vec();
+    BackupFacts { members, primary: Some(Endpoint::new("db1", 3306)), ..least }
 }

@@ -17,11 +17,12 @@ use backstop_types::topology::Role;
 
 use crate::every;
 use crate::frozen::stored;
-use crate::sample::{A, B, at, events, facts, findings, gtids, of, server};
+use crate::sample::{A, B, at, events, facts, findings, gtids, located_facts, of, server};
 
 #[test]
 fn facts_of_a_backup() {
     stored("backup-facts.json", &facts());
+    stored("backup-facts.members.json", &[located_facts()]);
     stored("recorded-events.json", &[events()]);
     stored("finding.json", &findings());
     stored("sizes.json", &[Sizes { data_bytes: 3, changed_bytes: 2, stored_bytes: 1 }]);

@@ -121,6 +121,42 @@ async fn every_put_carries_a_checksum() {
 }
 
 #[tokio::test]
+async fn private_stores_options_reach_every_put() {
+    let mut server = Server::start(obliging).await;
+    server.location.s3.kms_key = Some("arn:aws:kms:eu-west-1:123456789012:key/1".into());
+    server.location.s3.storage_class = Some("STANDARD_IA".into());
+    let store = server.store();
+    let pack = Path::from("shards/orders/packs/1");
+    for key in [Path::from("backstop"), pack.clone()] {
+        store.put(&key, "x".into()).await.unwrap();
+    }
+    store.put_multipart(&pack).await.unwrap().complete().await.unwrap();
+    let begins =
+        server.heads().into_iter().filter(|head| head.starts_with("put") || head.contains("?uploads"));
+    for head in begins {
+        assert!(head.contains("\r\nx-amz-server-side-encryption: aws:kms\r\n"), "{head}");
+        let key = "x-amz-server-side-encryption-aws-kms-key-id: arn:aws:kms:eu-west-1:123456789012:key/1";
+        assert!(head.contains(key), "{head}");
+        let classed = head.contains("\r\nx-amz-storage-class: standard_ia\r\n");
+        assert_eq!(classed, head.contains("/packs/"), "{head}");
+        let signed = head.lines().find(|line| line.starts_with("authorization")).unwrap();
+        assert!(!classed || signed.contains("x-amz-storage-class"), "{signed}");
+    }
+}
+
+#[test]
+fn certificates_of_a_private_authority_are_read_from_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ca.pem");
+    let mut location = Location::new("s3://bucket/prefix");
+    location.s3.ca = Some(file.clone());
+    let refused = |location: &Location| connect(location, &Host::system()).err().unwrap().message;
+    assert!(refused(&location).contains("`repository.ca`"), "{}", refused(&location));
+    std::fs::write(&file, "no certificate").unwrap();
+    assert!(refused(&location).contains("it contains no certificate"), "{}", refused(&location));
+}
+
+#[tokio::test]
 async fn put_is_repeated_while_the_store_throttles() {
     let server = Server::start(|number, _| match number {
         1..=3 => (503, "<Error><Code>SlowDown</Code></Error>"),

@@ -137,6 +137,8 @@ pub fn facts(id: BackupId) -> BackupFacts {
         taken_at: at,
         seconds: 1.5,
         servers: Vec::new(),
+        members: Vec::new(),
+        primary: None,
         events: None,
         plugins: Vec::new(),
         findings: Vec::new(),

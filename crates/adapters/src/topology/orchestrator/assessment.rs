@@ -10,7 +10,7 @@ use backstop_types::ids::Endpoint;
 use serde::Deserialize;
 
 pub use assess::AssessedInstance;
-pub use poll::{ReadingDecision, WaitBudget};
+pub use poll::{CANDIDATE_EXPIRED, ReadingDecision, WaitBudget};
 
 /// `/api/cluster-info/alias/…`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -14,6 +14,13 @@ pub(super) enum ReadError {
 }
 
 impl ReadError {
+    /// Returns the message.
+    pub(super) fn message(self) -> String {
+        match self {
+            Self::Passing(error) | Self::Lasting(error) => error.message,
+        }
+    }
+
     /// Classifies a node's failure to read a cluster.
     pub(super) fn of(node: &OrchestratorNode, doing: &str, failure: &ApiError) -> Self {
         let message = format!("{doing} at {}: {failure}", node.url());

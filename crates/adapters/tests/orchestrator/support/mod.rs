@@ -19,9 +19,22 @@ pub async fn look_at(
     access: &OrchestratorAccess,
     waits: &StageClock,
 ) -> Result<Vec<Member>> {
+    adapter(urls, access, waits)?.members().await
+}
+
+/// Returns the adapter of `shop-1` at these addresses.
+pub fn adapter(urls: &[String], access: &OrchestratorAccess, waits: &StageClock) -> Result<Orchestrator> {
     let asked = OrchestratorTarget { urls, cluster: "shop-1", access, max_lag: Duration::from_secs(60) };
     let login = Login { user: "backstop".into(), password: String::new().into() };
-    Orchestrator::new(&asked, Connector::with_login(login, None), waits.run_context())?.members().await
+    Orchestrator::new(&asked, Connector::with_login(login, None), waits.run_context())
+}
+
+/// Returns the adapter of a scripted orchestrator, which is served until it is dropped.
+pub async fn served(stages: Vec<Answers>) -> (Orchestrator, StageClock, FakeOrchestrator) {
+    let waits = StageClock::new();
+    let served = FakeOrchestrator::start(stages, &waits).await;
+    let access = OrchestratorAccess::default();
+    (adapter(std::slice::from_ref(&served.url), &access, &waits).unwrap(), waits, served)
 }
 
 /// Reads the cluster from a scripted orchestrator.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use backstop_types::finding::Finding;
+
 use super::ClusterReading;
 
 /// Default interval at which orchestrator polls an instance.
@@ -12,6 +14,9 @@ const TWO_POLL_INTERVALS: Duration = Duration::from_secs(10);
 const MAX_FAILOVER_TIME: Duration = Duration::from_secs(30);
 /// Number of polls to wait for a leader or a source: half a minute.
 const MAX_RETRIES: u32 = 6;
+
+/// Code of the finding that orchestrator knows no candidate of the shard.
+pub const CANDIDATE_EXPIRED: &str = "candidate-expired";
 
 /// Decision on a reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,11 +83,23 @@ fn dead(reading: &ClusterReading) -> Option<String> {
 }
 
 fn no_candidate(reading: &ClusterReading) -> Option<String> {
-    let none = !reading.instances.iter().any(super::OrchestratorInstance::is_candidate);
-    none.then(|| {
-        format!(
-            "orchestrator has no candidate registered for {}: registrations expire (after an hour by default)",
-            reading.cluster.cluster_alias
-        )
-    })
+    reading.candidate_expired().map(|finding| finding.what)
+}
+
+impl ClusterReading {
+    /// Returns the finding that no instance is registered as the candidate.
+    pub fn candidate_expired(&self) -> Option<Finding> {
+        let none = !self.instances.iter().any(super::OrchestratorInstance::is_candidate);
+        let alias = &self.cluster.cluster_alias;
+        none.then(|| {
+            Finding::warning(
+                CANDIDATE_EXPIRED,
+                format!(
+                    "orchestrator has no candidate registered for {alias}: registrations expire (after an hour by default)"
+                ),
+                "register it again, and from time to time: `orchestrator-client -c register-candidate -i HOST:PORT \
+                 --promotion-rule prefer` (docs/orchestrator.md)",
+            )
+        })
+    }
 }
