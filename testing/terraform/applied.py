@@ -4,7 +4,7 @@ import json
 
 from moto_server import REGION
 
-SERVICES = ("cloudwatch", "cloudwatchlogs", "ec2", "iam", "lambda", "s3", "sqs", "sts")
+SERVICES = ("cloudwatch", "cloudwatchevents", "cloudwatchlogs", "ec2", "iam", "lambda", "s3", "sqs", "sts")
 ROOT = """
 provider "aws" {{
   region                      = "{region}"
@@ -18,32 +18,34 @@ provider "aws" {{
   }}
 }}
 
-module "it" {{
-  source = "../modules/{module}"
-  {arguments}
-}}
-
+{modules}
 output "it" {{
   value = module.it
+}}
+"""
+MODULE = """
+module "{name}" {{
+  source = "../modules/{module}"
+  {arguments}
 }}
 """
 
 
 class Applied:
-    """Module that a separate root configuration calls."""
+    """Module that a separate root configuration calls, with others before it: {name: (module, arguments)}."""
 
-    def __init__(self, bench, moto, module, arguments):
+    def __init__(self, bench, moto, module, arguments, others=None):
         self.bench, self.moto, self.module = bench, moto, module
-        self.write(arguments)
+        self.write(arguments, others)
         bench.terraform("root", "get")
 
-    def write(self, arguments):
+    def write(self, arguments, others=None, rest=""):
         folder = self.bench.folder / "root"
         folder.mkdir(exist_ok=True)
         endpoints = "\n    ".join(f'{service} = "{self.moto.url}"' for service in SERVICES)
-        lines = "\n  ".join(f"{name} = {json.dumps(value)}" for name, value in arguments.items())
-        text = ROOT.format(region=REGION, endpoints=endpoints, module=self.module, arguments=lines)
-        (folder / "main.tf").write_text(text)
+        calls = {"it": (self.module, arguments)} | (others or {})
+        modules = "".join(MODULE.format(name=name, module=module, arguments=lines(given)) for name, (module, given) in calls.items())
+        (folder / "main.tf").write_text(ROOT.format(region=REGION, endpoints=endpoints, modules=modules) + rest)
 
     def run(self, *arguments, check=True):
         return self.bench.terraform("root", *arguments, "-no-color", check=check)
@@ -51,3 +53,7 @@ class Applied:
     def outputs(self):
         said = self.bench.terraform("root", "output", "-json", "it").stdout
         return json.loads(said[said.index("{"):])
+
+
+def lines(arguments):
+    return "\n  ".join(f"{name} = {json.dumps(value)}" for name, value in arguments.items())

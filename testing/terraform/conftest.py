@@ -17,6 +17,12 @@ def bench(tmp_path, provider):
     return Bench(tmp_path / "terraform", provider)
 
 
+@pytest.fixture(scope="module")
+def shared_bench(tmp_path_factory, provider):
+    """The same for all tests of a file, which add files and change none."""
+    return Bench(tmp_path_factory.mktemp("shared") / "terraform", provider)
+
+
 @pytest.fixture(scope="session")
 def provider():
     with Provider(MODULES) as reached:

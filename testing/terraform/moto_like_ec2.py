@@ -1,7 +1,10 @@
-"""moto's server, with EC2's behaviour where Terraform needs it: moto_like_ec2.py -H HOST -p PORT"""
+"""moto's server, with AWS's behaviour where Terraform needs it: moto_like_ec2.py -H HOST -p PORT"""
+
+import json
 
 from moto.ec2.models.instances import Instance
 from moto.server import main
+from moto.sqs.models import Queue
 
 terminate = Instance.terminate
 
@@ -19,6 +22,22 @@ def terminate_and_free_interfaces(self):
 
 
 Instance.terminate = terminate_and_free_interfaces
+
+attributes = Queue.attributes.fget
+
+
+def attributes_in_compact_json(self):
+    """SQS answers with a policy without white space; moto adds some, which a second plan would remove.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
+    """
+    found = attributes(self)
+    if found.get("RedrivePolicy"):
+        found["RedrivePolicy"] = json.dumps(json.loads(found["RedrivePolicy"]), separators=(",", ":"))
+    return found
+
+
+Queue.attributes = property(attributes_in_compact_json)
 
 if __name__ == "__main__":
     main()

@@ -8,6 +8,7 @@ import yaml
 import old_provider
 from applied import Applied
 from moto_server import REGION
+from workbench import ROOT
 
 
 def snapshot(moto, size=7, **tags):
@@ -119,23 +120,38 @@ def test_a_snapshot_that_is_not_there_is_named(old_bench, moto, site):
     assert not any(left_of(moto, "r3").values())
 
 
-def shard(site, folder, **changes):
+def package(folder):
     archive = folder / "bootstrap.zip"
-    with zipfile.ZipFile(archive, "w") as package:
-        package.writestr("bootstrap", "#!/bin/sh\n")
+    with zipfile.ZipFile(archive, "w") as written:
+        written.writestr("bootstrap", "#!/bin/sh\n")
+    return {"path": str(archive)}
+
+
+def shard(site, folder, **changes):
     return {
         "shard": "orders",
         "secret_arn": f"arn:aws:secretsmanager:{REGION}:123456789012:secret:prod/orders-AbCdEf",
         "schedule": "cron(55 23 * * ? *)",
-        "package": {"path": str(archive)},
+        "package": package(folder),
         "vpc_id": site["vpc"],
         "subnet_ids": list(site["subnets"].values()),
         "database_cidr_blocks": ["10.1.0.0/16"],
-        "endpoints": {"mode": "create", "route_table_ids": [site["routes"]]},
-        "bucket": {"name": f"acme-{site['vpc'][4:]}", "create": True, "prefix": "orders"},
+        "endpoints": {"mode": "use", "client_security_group_id": "${module.endpoints.client_security_group_id}"},
+        "bucket": {"name": "${module.store.bucket}", "prefix": "orders"},
         "prune_principals": ["arn:aws:iam::123456789012:root"],
         "volume_tag": {"key": "Role", "value": "mysql"},
     } | changes
+
+
+def shared(site, folder, bucket):
+    """Modules that all shards share."""
+    return {
+        "store": ("store", {"name": bucket}),
+        "endpoints": ("endpoints", {"name": "backstop", "vpc_id": site["vpc"], "subnet_ids": list(site["subnets"].values()),
+                                    "route_table_ids": [site["routes"]]}),
+        "completion": ("completion", {"secret_arns": [f"arn:aws:secretsmanager:{REGION}:123456789012:secret:prod/*"],
+                                      "repositories": [{"name": "${module.store.bucket}"}], "package": package(folder)}),
+    }
 
 
 def left_of_shard(moto, site, bucket):
@@ -158,17 +174,22 @@ def left_of_shard(moto, site, bucket):
     }
 
 
+def fit_for_shards(bench):
+    for fit in (old_provider.fit_shard_backup, old_provider.fit_store, old_provider.fit_endpoints, old_provider.fit_completion):
+        fit(bench)
+
+
 def test_a_shards_backup_is_set_up_and_leaves_nothing(old_bench, moto, site, tmp_path):
-    old_provider.fit_shard_backup(old_bench)
-    arguments = shard(site, tmp_path)
-    bucket = arguments["bucket"]["name"]
-    it = Applied(old_bench, moto, "shard-backup", arguments)
+    fit_for_shards(old_bench)
+    bucket = f"acme-{site['vpc'][4:]}"
+    it = Applied(old_bench, moto, "shard-backup", shard(site, tmp_path), shared(site, tmp_path, bucket))
     it.run("apply", "-auto-approve")
     it.run("plan", "-detailed-exitcode")
 
     made = left_of_shard(moto, site, bucket)
-    assert made["functions"] == ["backstop-orders"] and made["buckets"] == [bucket]
-    assert sorted(made["roles"]) == ["backstop-orders-function", "backstop-orders-prune", "backstop-orders-scheduler"]
+    assert sorted(made["functions"]) == ["backstop-completion", "backstop-orders"] and made["buckets"] == [bucket]
+    assert sorted(made["roles"]) == ["backstop-completion-function", "backstop-completion-scheduler",
+                                     "backstop-orders-function", "backstop-orders-prune", "backstop-orders-scheduler"]
     assert sorted(made["endpoints"]) == [f"com.amazonaws.{REGION}.{one}" for one in ("ec2", "s3", "secretsmanager")]
     function = moto.client("lambda").get_function_configuration(FunctionName="backstop-orders")
     assert function["Environment"]["Variables"] == {
@@ -176,12 +197,72 @@ def test_a_shards_backup_is_set_up_and_leaves_nothing(old_bench, moto, site, tmp
     assert set(function["VpcConfig"]["SubnetIds"]) == set(site["subnets"].values())
     policy = moto.client("iam").get_role_policy(RoleName="backstop-orders-function", PolicyName="backup")["PolicyDocument"]
     sids = [one["Sid"] for one in policy["Statement"]]
-    assert len(set(sids)) == len(sids) and {"ReadOneSecret", "TagAtCreation", "ProveOwnSnapshots"} <= set(sids)
+    assert len(set(sids)) == len(sids) and {"ReadSecrets", "TagAtCreation", "ProveOwnSnapshots"} <= set(sids)
     blocked = moto.client("s3").get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
     assert all(blocked.values())
     (silent,) = [one for one in moto.client("cloudwatch").describe_alarms()["MetricAlarms"] if one["AlarmName"] == "backstop-orders-no-backup"]
     assert silent["TreatMissingData"] == "breaching"
+    (events,) = [one for one in moto.client("lambda").list_event_source_mappings()["EventSourceMappings"] if ":backstop-completion" in one["FunctionArn"]]
+    assert events["EventSourceArn"].endswith(":backstop-completion")
+    (target,) = moto.client("events").list_targets_by_rule(Rule="backstop-completion")["Targets"]
+    assert target["Arn"] == events["EventSourceArn"] and target["DeadLetterConfig"]["Arn"].endswith(":backstop-completion-dead")
 
     it.run("destroy", "-auto-approve")
     assert not any(left_of_shard(moto, site, bucket).values()), left_of_shard(moto, site, bucket)
     assert "aws_" not in it.run("state", "list").stdout
+
+
+# As when a shard made bucket and endpoints for all others.
+BEFORE = """
+module "store" {
+  source = "../store"
+  count  = 1
+  name   = var.bucket
+}
+
+module "endpoints" {
+  source          = "../endpoints"
+  count           = 1
+  name            = "backstop"
+  vpc_id          = var.vpc_id
+  services        = []
+  subnet_ids      = []
+  route_table_ids = var.routes
+}
+
+variable "bucket" { type = string }
+variable "vpc_id" { type = string }
+variable "routes" { type = list(string) }
+"""
+MOVED = """
+moved {
+  from = module.it.module.store[0]
+  to   = module.store
+}
+
+moved {
+  from = module.it.module.endpoints[0]
+  to   = module.endpoints
+}
+"""
+
+
+def test_shared_things_leave_the_shard_that_made_them(old_bench, moto, site, tmp_path):
+    """The moved blocks of docs/deploy-aws.md: nothing is destroyed or created."""
+    for fit in (old_provider.fit_store, old_provider.fit_endpoints):
+        fit(old_bench)
+    assert all(line.strip() in (ROOT / "docs" / "deploy-aws.md").read_text().replace("module.orders", "module.it") for line in MOVED.splitlines())
+    before = old_bench.folder / "modules" / "before"
+    before.mkdir()
+    (before / "main.tf").write_text(BEFORE)
+    bucket = f"acme-moved-{site['vpc'][4:]}"
+    it = Applied(old_bench, moto, "before", {"bucket": bucket, "vpc_id": site["vpc"], "routes": [site["routes"]]})
+    it.run("apply", "-auto-approve")
+    (before / "main.tf").write_text('output "gone" {\n  value = true\n}\n')
+    endpoints = {"name": "backstop", "vpc_id": site["vpc"], "services": [], "route_table_ids": [site["routes"]]}
+    it.write({}, {"store": ("store", {"name": bucket}), "endpoints": ("endpoints", endpoints)}, MOVED)
+    old_bench.terraform("root", "get")
+    said = it.run("apply", "-auto-approve").stdout
+    assert "has moved to module.store.aws_s3_bucket.repository" in said and "has moved to module.endpoints.aws_vpc_endpoint.s3[0]" in said
+    assert "0 added, 0 changed, 0 destroyed" in said, said
+    it.run("destroy", "-auto-approve")

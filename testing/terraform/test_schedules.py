@@ -9,7 +9,7 @@ TABLE = Path(__file__).with_name("schedules.txt")
 ROOT = """
 module "one" {
   for_each = toset(jsondecode(file("${path.module}/texts.json")))
-  source   = "../modules/shard-backup/schedule"
+  source   = "../modules/shared/schedule"
   text     = each.value
 }
 

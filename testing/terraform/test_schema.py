@@ -5,11 +5,12 @@ import re
 import pytest
 
 import schema
+from states import MOCKS
 from workbench import CACHE, MODULES as TERRAFORM, package
 
-MODULES = ("modules/shard-backup", "modules/recovered-instance", "modules/shard-archiver", "modules/shared/client-network")
+MODULES = ("modules/shard-backup", "modules/recovered-instance", "modules/shard-archiver", "modules/shared/client-network", "modules/store", "modules/endpoints", "modules/completion", "modules/fleet-backup")
 MODULES_FOLDER = TERRAFORM / "modules"
-EXAMPLES = ("examples/shard", "examples/recovery")
+EXAMPLES = ("examples/shard", "examples/fleet", "examples/recovery")
 
 
 def init(bench, folder):
@@ -30,14 +31,13 @@ def test_plans(bench, folder):
     assert "Success!" in said and " 0 failed" in said, said
 
 
-MOCKS = 'mock_provider "aws" {\n  source = "../../modules/shared/mocks"\n}\n'
 EXAMPLE = """
 variables {
   recovery_id               = "r1"
   primary_availability_zone = "eu-central-1a"
   availability_zone         = "eu-central-1b"
   subnet_id                 = "subnet-0123456789abcdef1"
-  snapshots                 = { "/dev/sdf" = "snap-0123456789abcdef0" }
+  volumes                   = { "/dev/sdf" = { snapshot_id = "snap-0123456789abcdef0", mount_points = ["/var/lib/mysql"] } }
 }
 
 run "plan" {
@@ -59,12 +59,12 @@ def test_examples_can_be_planned_before_anything_exists(bench, folder):
     "folder, file, old, new, words",
     [
         ("modules/shard-backup", "function.tf", "memory_size ", "memory_sise ", 'named "memory_sise" is not expected'),
-        ("modules/shard-backup", "schedule.tf", '    mode = "OFF"', "", 'The argument "mode" is required'),
+        ("modules/shard-backup", "schedule.tf", '    mode                      =', "#", 'The argument "mode" is required'),
         ("modules/shard-backup", "schedule.tf", "    maximum_retry_attempts ", "    maximum_retries ", '"maximum_retries" is not expected'),
         ("modules/shard-backup", "schedule.tf", "  flexible_time_window {", "  window {", 'Blocks of type "window" are not expected'),
         ("modules/shard-backup", "iam.tf", "aws_iam_role_policy", "aws_iam_role_polity", "does not support resource type"),
         ("modules/shard-backup", "outputs.tf", "aws_lambda_function.backup.arn", "aws_lambda_function.backup.arm", "no argument, nested block, or exported attribute"),
-        ("modules/shard-backup", "store/main.tf", "block_public_acls ", "block_public_acl ", "is not expected"),
+        ("modules/store", "main.tf", "block_public_acls ", "block_public_acl ", "is not expected"),
         ("modules/recovered-instance", "main.tf", "  volume_id   =", "  volume =", 'The argument "volume_id" is required'),
         ("modules/recovered-instance", "main.tf", "encrypted                  = true", "encrypted = [true]", "Incorrect attribute value type"),
     ],

@@ -45,9 +45,23 @@ variable "subnet_id" {
   type        = string
 }
 
-variable "snapshots" {
-  description = "Map of device names to snapshot IDs, from `backstop backups orders --latest --json`."
-  type        = map(string)
+variable "volumes" {
+  description = "Volumes by device name, with the facts of the source's volumes. `backstop recover` gives them from the manifest."
+  type = map(object({
+    snapshot_id    = string
+    size_gib       = optional(number)
+    type           = optional(string)
+    iops           = optional(number)
+    throughput_mib = optional(number)
+    kms_key_id     = optional(string)
+    mount_points   = optional(list(string), [])
+  }))
+}
+
+variable "fast_restore_zones" {
+  description = "Availability Zones in which EC2 restores the snapshots fast, at a price by the hour."
+  type        = set(string)
+  default     = []
 }
 
 variable "connection" {
@@ -90,8 +104,9 @@ module "instance" {
   connection                = var.connection
   instance_profile          = var.instance_profile
 
-  volumes                  = [for device, snapshot in var.snapshots : { device_name = device, snapshot_id = snapshot }]
-  initialization_rate_mibs = 200
+  volumes                  = [for device, volume in var.volumes : merge(volume, { device_name = device })]
+  initialization_rate_mibs = length(var.fast_restore_zones) > 0 ? null : 200
+  fast_restore_zones       = var.fast_restore_zones
   protected                = var.protected
   check_snapshots          = var.check_snapshots
 }

@@ -1,4 +1,4 @@
-# A complete shard, with function, schedule, roles, endpoints, bucket, alarms and archiver, and a second shard.
+# What all shards share (bucket, endpoints, completion of backups), a complete shard with its archiver, and a second shard.
 
 terraform {
   required_version = ">= 1.10"
@@ -40,6 +40,50 @@ variable "program_sha256" {
   default     = "0000000000000000000000000000000000000000000000000000000000000000"
 }
 
+variable "vpc_id" {
+  type    = string
+  default = "vpc-0123456789abcdef0"
+}
+
+variable "subnet_ids" {
+  type    = list(string)
+  default = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
+}
+
+locals {
+  on_call    = ["arn:aws:sns:${var.region}:${var.account_id}:database-on-call"]
+  extra_tags = { Team = "databases" }
+}
+
+# Shared by all shards: the bucket, the VPC's endpoints, and the completion of backups.
+module "store" {
+  source = "../../modules/store"
+
+  name       = "acme-backstop"
+  extra_tags = local.extra_tags
+}
+
+module "endpoints" {
+  source = "../../modules/endpoints"
+
+  name            = "backstop"
+  vpc_id          = var.vpc_id
+  subnet_ids      = var.subnet_ids
+  services        = ["ec2", "secretsmanager", "monitoring"]
+  route_table_ids = ["rtb-0123456789abcdef0"]
+  extra_tags      = local.extra_tags
+}
+
+module "completion" {
+  source = "../../modules/completion"
+
+  secret_arns   = ["arn:aws:secretsmanager:${var.region}:${var.account_id}:secret:prod/*"]
+  repositories  = [{ name = module.store.bucket }]
+  package       = { path = var.package }
+  alarm_actions = local.on_call
+  extra_tags    = local.extra_tags
+}
+
 module "orders" {
   source = "../../modules/shard-backup"
 
@@ -49,26 +93,17 @@ module "orders" {
   schedule     = "cron(55 23 * * ? *)"
   package      = { path = var.package }
 
-  vpc_id               = "vpc-0123456789abcdef0"
-  subnet_ids           = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
+  vpc_id               = var.vpc_id
+  subnet_ids           = var.subnet_ids
   database_cidr_blocks = ["10.1.0.0/16"]
 
-  endpoints = {
-    mode            = "create"
-    services        = ["ec2", "secretsmanager", "monitoring"]
-    route_table_ids = ["rtb-0123456789abcdef0"]
-  }
-
-  bucket = {
-    name   = "acme-backstop"
-    create = true
-    prefix = "orders"
-  }
+  endpoints = { mode = "use", client_security_group_id = module.endpoints.client_security_group_id }
+  bucket    = { name = module.store.bucket, prefix = "orders" }
 
   volume_tag       = { key = "Role", value = "mysql" }
-  alarm            = { actions = ["arn:aws:sns:${var.region}:${var.account_id}:database-on-call"] }
+  alarm            = { actions = local.on_call }
   prune_principals = ["arn:aws:iam::${var.account_id}:role/backstop-housekeeping"]
-  tags             = { Team = "databases" }
+  extra_tags       = local.extra_tags
 }
 
 # Archive of the first shard: every transaction, at most about a second behind.
@@ -85,17 +120,18 @@ module "orders_archive" {
   }
 
   ami_id               = "ami-0123456789abcdef0"
-  vpc_id               = "vpc-0123456789abcdef0"
+  vpc_id               = var.vpc_id
   subnet_id            = "subnet-0123456789abcdef1"
   database_cidr_blocks = ["10.1.0.0/16"]
 
-  endpoints = { mode = "use", client_security_group_id = module.orders.endpoint_clients_security_group_id }
-  bucket    = { name = "acme-backstop", prefix = "orders" }
-  alarm     = { actions = ["arn:aws:sns:${var.region}:${var.account_id}:database-on-call"] }
-  tags      = { Team = "databases" }
+  endpoints = { mode = "use", client_security_group_id = module.endpoints.client_security_group_id }
+  bucket    = { name = module.store.bucket, prefix = "orders" }
+  alarm     = { actions = local.on_call }
+
+  extra_tags = local.extra_tags
 }
 
-# The second shard uses the endpoints and the bucket of the first, under a separate prefix.
+# The second shard uses the same endpoints and bucket, under a separate prefix.
 module "customers" {
   source = "../../modules/shard-backup"
 
@@ -104,13 +140,15 @@ module "customers" {
   schedule   = "rate(6 hours)"
   package    = { path = var.package }
 
-  vpc_id               = "vpc-0123456789abcdef0"
-  subnet_ids           = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
+  vpc_id               = var.vpc_id
+  subnet_ids           = var.subnet_ids
   database_cidr_blocks = ["10.1.0.0/16"]
 
-  endpoints = { mode = "use", client_security_group_id = module.orders.endpoint_clients_security_group_id }
-  bucket    = { name = "acme-backstop", prefix = "customers" }
-  alarm     = { missing_after_hours = 8 }
+  endpoints = { mode = "use", client_security_group_id = module.endpoints.client_security_group_id }
+  bucket    = { name = module.store.bucket, prefix = "customers" }
+  alarm     = { missing_after_hours = 10, actions = local.on_call }
+
+  extra_tags = local.extra_tags
 }
 
 output "repository" {

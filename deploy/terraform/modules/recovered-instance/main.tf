@@ -2,10 +2,18 @@ locals {
   cluster = coalesce(var.cluster_name, var.shard)
   name    = "${var.shard}-${var.recovery_id}"
 
-  # Volumes by device name: their order in the list has no meaning.
-  volumes = { for volume in var.volumes : volume.device_name => volume }
+  # Volumes by device name: their order in the list has no meaning. A fact that the type of the volume does not take is left out.
+  volumes = { for volume in var.volumes : volume.device_name => merge(volume, {
+    iops           = contains(["gp3", "io1", "io2"], volume.type) ? volume.iops : null
+    throughput_mib = volume.type == "gp3" ? volume.throughput_mib : null
+  }) }
 
-  tags = merge(var.tags, {
+  # Fast snapshot restore by snapshot and zone.
+  fast = { for pair in setproduct(values(local.volumes)[*].snapshot_id, var.fast_restore_zones) : "${pair[0]}/${pair[1]}" => { snapshot = pair[0], zone = pair[1] } }
+
+  instance_profile = var.instance_access == null ? var.instance_profile : aws_iam_instance_profile.instance[0].name
+
+  tags = merge(var.extra_tags, {
     Name              = local.name
     Cluster-name      = local.cluster
     Backstop-Shard    = var.shard
@@ -68,6 +76,15 @@ resource "terraform_data" "origin" {
   }
 }
 
+# EC2 charges for each snapshot and zone by the hour, for as long as it is on.
+# https://docs.aws.amazon.com/ebs/latest/userguide/ebs-fast-snapshot-restore.html
+resource "aws_ebs_fast_snapshot_restore" "mysql" {
+  for_each = local.fast
+
+  availability_zone = each.value.zone
+  snapshot_id       = each.value.snapshot
+}
+
 resource "aws_ebs_volume" "mysql" {
   for_each = local.volumes
 
@@ -96,6 +113,9 @@ resource "aws_ebs_volume" "mysql" {
       error_message = "The snapshots are of more than one backup (tag `Backstop-Run`): together they are not a state of the server."
     }
   }
+
+  # A volume that is made earlier is loaded block by block.
+  depends_on = [aws_ebs_fast_snapshot_restore.mysql]
 }
 
 # Create the address first, so that the instance has it as a tag from its launch.
@@ -111,11 +131,12 @@ resource "aws_network_interface" "mysql" {
 }
 
 resource "aws_instance" "mysql" {
+  #checkov:skip=CKV_AWS_126:MySQL is watched by the monitoring of its shard; metrics by the minute cost extra
   ami                     = var.ami_id
   instance_type           = var.instance_type
   availability_zone       = var.availability_zone
   key_name                = var.key_name
-  iam_instance_profile    = var.instance_profile
+  iam_instance_profile    = local.instance_profile
   user_data               = var.user_data
   ebs_optimized           = true
   disable_api_termination = var.protected

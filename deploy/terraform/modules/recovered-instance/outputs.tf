@@ -61,13 +61,19 @@ output "ansible_inventory" {
           backstop_connection   = var.connection
           backstop_mysql_port   = var.mysql_port
           backstop_volumes = [for device in sort(keys(local.volumes)) : {
-            volume_id   = aws_ebs_volume.mysql[device].id
-            snapshot_id = local.volumes[device].snapshot_id
-            device_name = device
+            volume_id    = aws_ebs_volume.mysql[device].id
+            snapshot_id  = local.volumes[device].snapshot_id
+            device_name  = device
+            mount_points = local.volumes[device].mount_points
           }]
         }
       }
     }
   })
   depends_on = [aws_volume_attachment.mysql]
+}
+
+output "instance_role_arn" {
+  description = "ARN of the role that the module made for the instance; null without `instance_access`."
+  value       = try(aws_iam_role.instance[0].arn, null)
 }

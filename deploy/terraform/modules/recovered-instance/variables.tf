@@ -87,6 +87,29 @@ variable "instance_profile" {
   default     = null
 }
 
+variable "instance_access" {
+  description = "Access of a `backstop` on the instance: the module makes a role and an instance profile, named `backstop-recovered-…`, which may read the repository and the one secret, and the program's object in S3 if `package` names it. `permissions_boundary`: ARN of the role's boundary. `managed_policy_arns`: ARNs of further policies, such as that of Session Manager. If null, the module makes none."
+  type = object({
+    secret_arn           = string
+    secret_kms_key_arn   = optional(string)
+    bucket               = object({ name = string, prefix = optional(string, ""), kms_key_arn = optional(string) })
+    package              = optional(object({ s3_bucket = string, s3_key = string }))
+    permissions_boundary = optional(string)
+    managed_policy_arns  = optional(set(string), [])
+  })
+  default = null
+
+  validation {
+    condition     = var.instance_access == null || var.instance_profile == null
+    error_message = "instance_access: specify either this or instance_profile."
+  }
+
+  validation {
+    condition     = var.instance_access == null ? true : can(regex("^arn:[a-z-]+:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[^*]+$", var.instance_access.secret_arn))
+    error_message = "instance_access: specify the full ARN of one secret."
+  }
+}
+
 variable "user_data" {
   description = "User data of the instance. Every principal that may describe the instance can read it, so it must not contain secrets."
   type        = string
@@ -100,7 +123,7 @@ variable "root_volume_gib" {
 }
 
 variable "volumes" {
-  description = "MySQL volumes, each created from a snapshot: all snapshots of one backup, and no others. `device_name`: device name in EC2, from `/dev/sdf` to `/dev/sdp`. `size_gib`: if null, the size of the snapshot. `iops`, `throughput_mib`: if null, the defaults of the volume type."
+  description = "MySQL volumes, each created from a snapshot: all snapshots of one backup, and no others. `device_name`: device name in EC2, from `/dev/sdf` to `/dev/sdp`. `size_gib`: if null, the size of the snapshot. `type`: if null, gp3. `iops`, `throughput_mib`: if null, or if the type does not take them, the defaults of the volume type. `kms_key_id`: if null, the key of the snapshot. `mount_points`: directories of the volume on the source; if empty, the playbook's own setting decides."
   type = list(object({
     snapshot_id    = string
     device_name    = string
@@ -109,6 +132,7 @@ variable "volumes" {
     iops           = optional(number)
     throughput_mib = optional(number)
     kms_key_id     = optional(string)
+    mount_points   = optional(list(string), [])
   }))
 
   validation {
@@ -133,6 +157,22 @@ variable "volumes" {
     )
     error_message = "volumes: each snapshot and each device name may occur once."
   }
+
+  validation {
+    condition     = alltrue([for volume in var.volumes : alltrue([for point in volume.mount_points : can(regex("^/[^\\s,]*$", point))])])
+    error_message = "volumes: a mount point is an absolute path without white space and commas."
+  }
+
+  validation {
+    condition     = length(distinct(flatten(var.volumes[*].mount_points))) == length(flatten(var.volumes[*].mount_points))
+    error_message = "volumes: each mount point may occur once."
+  }
+}
+
+variable "fast_restore_zones" {
+  description = "Availability Zones in which EC2 restores the snapshots fast: a volume has its full speed at once. EC2 charges for each snapshot and zone by the hour, until it is off again, and needs up to an hour for each TiB before it is on. If empty, it is off."
+  type        = set(string)
+  default     = []
 }
 
 variable "initialization_rate_mibs" {
@@ -187,18 +227,18 @@ variable "connection" {
   }
 
   validation {
-    condition     = var.connection != "ssm" || var.instance_profile != null
-    error_message = "connection: ssm needs instance_profile, with the policy AmazonSSMManagedInstanceCore."
+    condition     = var.connection != "ssm" || var.instance_profile != null || var.instance_access != null
+    error_message = "connection: ssm needs instance_profile or instance_access, with the policy AmazonSSMManagedInstanceCore."
   }
 }
 
-variable "tags" {
+variable "extra_tags" {
   description = "Additional tags of every resource."
   type        = map(string)
   default     = {}
 
   validation {
-    condition     = length(setintersection(keys(var.tags), ["MySQL-Host", "Cluster-name", "Backstop-Recovery", "Backstop-Shard", "Name"])) == 0
-    error_message = "tags: the module sets MySQL-Host, Cluster-name, Backstop-Recovery, Backstop-Shard and Name."
+    condition     = length(setintersection(keys(var.extra_tags), ["MySQL-Host", "Cluster-name", "Backstop-Recovery", "Backstop-Shard", "Name"])) == 0
+    error_message = "extra_tags: the module sets MySQL-Host, Cluster-name, Backstop-Recovery, Backstop-Shard and Name."
   }
 }

@@ -19,7 +19,7 @@ resource "aws_cloudwatch_metric_alarm" "archive" {
 
   alarm_actions = var.alarm.actions
   ok_actions    = var.alarm.actions
-  tags          = var.tags
+  tags          = var.extra_tags
 }
 
 # EC2 recovers an instance on failed hardware, with its volumes.
@@ -40,5 +40,5 @@ resource "aws_cloudwatch_metric_alarm" "machine" {
 
   alarm_actions = setunion(var.alarm.actions, ["arn:${data.aws_partition.current.partition}:automate:${local.region}:ec2:recover"])
   ok_actions    = var.alarm.actions
-  tags          = var.tags
+  tags          = var.extra_tags
 }

@@ -1,9 +1,9 @@
 module "access" {
   source = "../shared/repository-access"
 
-  secret_arn         = var.secret_arn
-  secret_kms_key_arn = var.secret_kms_key_arn
-  bucket             = var.bucket
+  secret_arns         = [var.secret_arn]
+  secret_kms_key_arns = compact([var.secret_kms_key_arn])
+  repositories        = [var.bucket]
 }
 
 locals {
@@ -22,7 +22,7 @@ locals {
         Sid      = "RemoveReplacedPieces"
         Effect   = "Allow"
         Action   = ["s3:DeleteObject"]
-        Resource = ["${module.access.objects}shards/*/archive/*", "${module.access.objects}probes/*"]
+        Resource = ["${module.access.objects[0]}shards/*/archive/*", "${module.access.objects[0]}probes/*"]
       },
       {
         # `backstop status` reads the state of the backups' snapshots. EC2 supports no resource-level permissions for this action.
@@ -51,7 +51,7 @@ resource "aws_iam_role" "archiver" {
     Principal = { Service = "ec2.amazonaws.com" }
   }] })
   permissions_boundary = var.permissions_boundary
-  tags                 = var.tags
+  tags                 = var.extra_tags
 }
 
 resource "aws_iam_role_policy" "archiver" {
@@ -70,5 +70,5 @@ resource "aws_iam_role_policy_attachment" "further" {
 resource "aws_iam_instance_profile" "archiver" {
   name = local.name
   role = aws_iam_role.archiver.name
-  tags = var.tags
+  tags = var.extra_tags
 }

@@ -207,7 +207,7 @@ variable "permissions_boundary" {
   default     = null
 }
 
-variable "tags" {
+variable "extra_tags" {
   description = "Tags of every resource."
   type        = map(string)
   default     = {}

@@ -4,16 +4,12 @@ data "aws_region" "current" {}
 
 locals {
   name      = "backstop-${var.shard}"
+  metrics   = "Backstop/${var.shard}"
   cluster   = coalesce(var.cluster_name, var.shard)
   account   = data.aws_caller_identity.current.account_id
   partition = data.aws_partition.current.partition
   region    = data.aws_region.current.region
-  domain    = data.aws_partition.current.dns_suffix
 
-  ec2           = "arn:${local.partition}:ec2:${local.region}"
-  snapshots     = "${local.ec2}::snapshot/*"
-  volumes       = "${local.ec2}:${local.account}:volume/*"
-  instances     = "${local.ec2}:${local.account}:instance/*"
   function_arn  = "arn:${local.partition}:lambda:${local.region}:${local.account}:function:${local.name}"
   log_group     = "/aws/lambda/${local.name}"
   log_group_arn = "arn:${local.partition}:logs:${local.region}:${local.account}:log-group:${local.log_group}"

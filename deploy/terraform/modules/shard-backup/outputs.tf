@@ -18,11 +18,6 @@ output "function_security_group_id" {
   value       = try(module.network[0].security_group_id, null)
 }
 
-output "endpoint_clients_security_group_id" {
-  description = "ID of the security group whose members may use the VPC endpoints, created or given; null with `nat`."
-  value       = local.endpoint_clients
-}
-
 output "schedule_name" {
   description = "Name of the schedule in EventBridge Scheduler."
   value       = aws_scheduler_schedule.backup.name
@@ -35,7 +30,7 @@ output "schedule_event" {
 
 output "repository" {
   description = "URL of the repository, for `[repository]` in Backstop's configuration."
-  value       = module.access.url
+  value       = module.access.urls[0]
 }
 
 output "prune_role_arn" {
@@ -49,8 +44,11 @@ output "failed_events_queue_url" {
 }
 
 output "alarm_names" {
-  description = "Names of the alarms: on missing backups, and on failed events."
-  value       = [aws_cloudwatch_metric_alarm.missing_success.alarm_name, aws_cloudwatch_metric_alarm.failed_events.alarm_name]
+  description = "Names of the alarms: on missing backups, on failed events, and on what the function reports."
+  value = concat(
+    [aws_cloudwatch_metric_alarm.missing_success.alarm_name, aws_cloudwatch_metric_alarm.failed_events.alarm_name],
+    [for one in aws_cloudwatch_metric_alarm.reported : one.alarm_name],
+  )
 }
 
 output "invoke_policy_json" {
@@ -62,5 +60,10 @@ output "invoke_policy_json" {
 
 output "recover_policy_json" {
   description = "IAM policy for principals that recover the shard with the module `recovered-instance`. It does not include Terraform's state, the secret and the repository."
-  value       = jsonencode({ Version = "2012-10-17", Statement = local.recover_statements })
+  value       = module.recovery_policy["recover"].json
+}
+
+output "drill_policy_json" {
+  description = "IAM policy for principals that drill recoveries: the same, for recoveries whose id begins with `drill-` only, and without fast snapshot restore."
+  value       = module.recovery_policy["drill"].json
 }

@@ -1,9 +1,10 @@
 module "schedule" {
-  source = "./schedule"
+  source = "../shared/schedule"
   text   = var.schedule
 }
 
 resource "aws_scheduler_schedule" "backup" {
+  #checkov:skip=CKV_AWS_297:the event names a secret and holds none
   name        = local.name
   description = "Backs up the MySQL shard ${var.shard}"
   state       = var.schedule_enabled ? "ENABLED" : "DISABLED"
@@ -11,8 +12,10 @@ resource "aws_scheduler_schedule" "backup" {
   schedule_expression          = module.schedule.expression
   schedule_expression_timezone = var.schedule_timezone
 
+  # The event holds the scheduled time, whenever in the window it is sent.
   flexible_time_window {
-    mode = "OFF"
+    mode                      = var.window_minutes == 0 ? "OFF" : "FLEXIBLE"
+    maximum_window_in_minutes = var.window_minutes == 0 ? null : var.window_minutes
   }
 
   target {

@@ -34,7 +34,7 @@ variable "schedule" {
   description = "Schedule of the backups: `cron(55 23 * * ? *)`, `rate(6 hours)` or, once, `at(2027-01-31T23:55:00)`."
   type        = string
 
-  # The module ./schedule checks the fields and names the fault.
+  # The module shared/schedule checks the fields and names the fault.
   validation {
     condition     = can(regex("^\\s*(cron|rate|at)\\(.*\\)\\s*$", var.schedule))
     error_message = "schedule: write cron(minutes hours day-of-month month day-of-week year), rate(6 hours) or at(2027-01-31T23:55:00)."
@@ -45,6 +45,17 @@ variable "schedule_timezone" {
   description = "IANA name of the time zone of `schedule`. Other commands of Backstop read each schedule in UTC."
   type        = string
   default     = "UTC"
+}
+
+variable "window_minutes" {
+  description = "Minutes after the scheduled time within which EventBridge Scheduler starts the backup, so that many shards do not start in the same second. 0: at the scheduled time. The backup's occasion is the scheduled time in any case."
+  type        = number
+  default     = 15
+
+  validation {
+    condition     = var.window_minutes >= 0 && var.window_minutes <= 1440 && floor(var.window_minutes) == var.window_minutes
+    error_message = "window_minutes: specify a whole number from 0 to 1440, EventBridge Scheduler's limit."
+  }
 }
 
 variable "schedule_enabled" {
@@ -108,8 +119,8 @@ variable "environment" {
   default     = {}
 
   validation {
-    condition     = !contains(keys(var.environment), "BACKSTOP_REPOSITORY")
-    error_message = "environment: BACKSTOP_REPOSITORY follows from bucket."
+    condition     = length(setintersection(keys(var.environment), ["BACKSTOP_REPOSITORY", "BACKSTOP_SNAPSHOT_TAGS"])) == 0
+    error_message = "environment: BACKSTOP_REPOSITORY follows from bucket, and BACKSTOP_SNAPSHOT_TAGS from extra_tags."
   }
 }
 
@@ -145,25 +156,16 @@ variable "database_ports" {
 }
 
 variable "endpoints" {
-  description = "Network path from the subnets to AWS. `mode`: `nat` opens port 443 to all addresses, for a NAT gateway; `create` creates an interface endpoint for each of `services`, and a gateway endpoint for S3 in `route_table_ids`; `use` joins `client_security_group_id`, an output of the shard that created the endpoints. With `create`, existing endpoints are used: leave their services out and name their security groups in `existing_security_group_ids`; leave `route_table_ids` empty and set `existing_s3_gateway`."
+  description = "Network path from the subnets to AWS. `mode`: `nat` opens port 443 to all addresses, for a NAT gateway; `use` takes the VPC's endpoints, and joins `client_security_group_id`, an output of the module `endpoints`."
   type = object({
-    mode                        = optional(string, "nat")
-    services                    = optional(set(string), ["ec2", "secretsmanager"])
-    route_table_ids             = optional(set(string), [])
-    existing_s3_gateway         = optional(bool, false)
-    existing_security_group_ids = optional(map(string), {})
-    client_security_group_id    = optional(string)
+    mode                     = optional(string, "nat")
+    client_security_group_id = optional(string)
   })
   default = {}
 
   validation {
-    condition     = contains(["nat", "create", "use"], var.endpoints.mode)
-    error_message = "endpoints: mode must be nat, create or use."
-  }
-
-  validation {
-    condition     = var.endpoints.mode != "create" || (length(var.endpoints.route_table_ids) > 0) != var.endpoints.existing_s3_gateway
-    error_message = "endpoints: mode create needs either route_table_ids, those of subnet_ids, or existing_s3_gateway: without S3's gateway endpoint the repository cannot be reached."
+    condition     = contains(["nat", "use"], var.endpoints.mode)
+    error_message = "endpoints: mode must be nat or use."
   }
 
   validation {
@@ -179,20 +181,23 @@ variable "security_group_ids" {
 }
 
 variable "recovery_role_arns" {
-  description = "ARNs of the roles of recovered instances that `recover_policy_json` allows to pass to EC2. If empty, none."
+  description = "ARNs of the roles of recovered instances that `recover_policy_json` and `drill_policy_json` allow to pass to EC2. If empty, none."
   type        = set(string)
   default     = []
 }
 
+variable "recovery_profile_boundary_arn" {
+  description = "ARN of the permissions boundary of the roles that the module `recovered-instance` makes (`instance_access`). The policies of recoveries then allow to make roles with this boundary, named `backstop-recovered-…`, and to pass them to EC2. If null, they do not."
+  type        = string
+  default     = null
+}
+
 variable "bucket" {
-  description = "S3 bucket of the repository. `create`: create the bucket, versioned and encrypted with `kms_key_arn`, or with SSE-S3 if that is null; otherwise the bucket must exist with these properties. `prefix`: key prefix in the bucket, without a slash at either end. `noncurrent_days`: days for which overwritten and deleted objects can be restored. `force_destroy`: let `terraform destroy` delete the manifests and archives of all backups with the bucket."
+  description = "S3 bucket of the repository, such as that of the module `store`: its name, the key prefix without a slash at either end, and the ARN of the KMS key if a customer managed key encrypts the bucket."
   type = object({
-    name            = string
-    create          = optional(bool, false)
-    prefix          = optional(string, "")
-    kms_key_arn     = optional(string)
-    noncurrent_days = optional(number, 30)
-    force_destroy   = optional(bool, false)
+    name        = string
+    prefix      = optional(string, "")
+    kms_key_arn = optional(string)
   })
 
   validation {
@@ -203,11 +208,6 @@ variable "bucket" {
   validation {
     condition     = var.bucket.prefix == "" || can(regex("^[A-Za-z0-9._=-]+(/[A-Za-z0-9._=-]+)*$", var.bucket.prefix))
     error_message = "bucket: the prefix has no slash at either end, and consists of letters, digits, `.`, `_`, `=`, `-` and `/`."
-  }
-
-  validation {
-    condition     = var.bucket.noncurrent_days >= 1
-    error_message = "bucket: noncurrent_days is at least 1."
   }
 }
 
@@ -227,21 +227,22 @@ variable "volume_tag" {
 }
 
 variable "alarm" {
-  description = "Alarms. `missing_after_hours`: hours without a successful backup until the alarm state, from 1 to 168; it must exceed the interval of the schedule plus the longest run. `actions`: ARNs of the actions for a change to or from the alarm state, such as SNS topics."
+  description = "Alarms. `missing_after_hours`: hours without a completed backup until the alarm state, from 1 to 168; if null, the interval of the schedule, plus `window_minutes`, plus `completion_hours` (168 for a schedule that does not run daily). `completion_hours`: hours from the start of a backup until its snapshots are completed; raise it for large volumes that change a lot. `actions`: ARNs of the actions for a change to or from the alarm state, such as SNS topics."
   type = object({
-    missing_after_hours = optional(number, 26)
+    missing_after_hours = optional(number)
+    completion_hours    = optional(number, 3)
     actions             = optional(set(string), [])
   })
   default = {}
 
   validation {
-    condition     = var.alarm.missing_after_hours >= 1 && var.alarm.missing_after_hours <= 168 && floor(var.alarm.missing_after_hours) == var.alarm.missing_after_hours
+    condition     = var.alarm.missing_after_hours == null ? true : var.alarm.missing_after_hours >= 1 && var.alarm.missing_after_hours <= 168 && floor(var.alarm.missing_after_hours) == var.alarm.missing_after_hours
     error_message = "alarm: missing_after_hours is a whole number from 1 to 168."
   }
 
   validation {
-    condition     = module.schedule.interval_hours == null ? true : var.alarm.missing_after_hours > module.schedule.interval_hours
-    error_message = "alarm: missing_after_hours (${var.alarm.missing_after_hours}) must be above the interval of ${var.schedule} (${coalesce(module.schedule.interval_hours, 0)} hours), or the alarm goes off although every backup succeeds."
+    condition     = var.alarm.missing_after_hours == null || module.schedule.interval_hours == null ? true : var.alarm.missing_after_hours >= module.schedule.interval_hours + var.window_minutes / 60 + var.alarm.completion_hours
+    error_message = "alarm: missing_after_hours must be at least the interval of ${var.schedule} (${coalesce(module.schedule.interval_hours, 0)} hours) plus window_minutes plus completion_hours, or the alarm goes off although every backup is completed."
   }
 }
 
@@ -254,7 +255,7 @@ variable "prune_principals" {
 variable "log_retention_days" {
   description = "Retention of the function's log in days."
   type        = number
-  default     = 90
+  default     = 365
 }
 
 variable "log_kms_key_arn" {
@@ -269,8 +270,13 @@ variable "permissions_boundary" {
   default     = null
 }
 
-variable "tags" {
-  description = "Tags of every resource. Snapshots carry the tags of Backstop only."
+variable "extra_tags" {
+  description = "Tags of every resource, and of the snapshots beside Backstop's own, such as a cost centre that your organisation requires."
   type        = map(string)
   default     = {}
+
+  validation {
+    condition     = alltrue([for key in keys(var.extra_tags) : !startswith(key, "Backstop-") && !startswith(lower(key), "aws:") && !contains(["Cluster-name", "GTID", "MySQL-Host", "MySQL-Mount"], key)])
+    error_message = "extra_tags: keys must not begin with Backstop- or aws:, or be Cluster-name, GTID, MySQL-Host or MySQL-Mount."
+  }
 }

@@ -205,9 +205,9 @@ run "bad_rate" {
 run "bad_tags" {
   command = plan
   variables {
-    tags = { MySQL-Host = "db1" }
+    extra_tags = { MySQL-Host = "db1" }
   }
-  expect_failures = [var.tags]
+  expect_failures = [var.extra_tags]
 }
 
 run "session_manager_without_a_profile" {
@@ -224,4 +224,92 @@ run "session_manager_with_a_profile" {
     connection       = "ssm"
     instance_profile = "databases"
   }
+}
+
+run "mount_points_go_by_the_volume" {
+  state_key = "two volumes"
+  variables {
+    check_snapshots = false
+    volumes = [
+      { device_name = "/dev/sdg", snapshot_id = "snap-0123456789abcdef1", type = "gp2", iops = 3000, mount_points = ["/var/lib/mysql-binlog"] },
+      { device_name = "/dev/sdf", snapshot_id = "snap-0123456789abcdef0", type = "io2", iops = 40000, throughput_mib = 1000, size_gib = 200, mount_points = ["/var/lib/mysql"] },
+    ]
+  }
+  assert {
+    condition = { for one in yamldecode(output.ansible_inventory).mysql.hosts["orders-r1"].backstop_volumes : one.snapshot_id => one.mount_points } == {
+      snap-0123456789abcdef0 = ["/var/lib/mysql"]
+      snap-0123456789abcdef1 = ["/var/lib/mysql-binlog"]
+    }
+    error_message = output.ansible_inventory
+  }
+  assert {
+    condition = (
+      aws_ebs_volume.mysql["/dev/sdf"].type == "io2" && aws_ebs_volume.mysql["/dev/sdf"].iops == 40000 && aws_ebs_volume.mysql["/dev/sdf"].size == 200 &&
+      local.volumes["/dev/sdf"].throughput_mib == null && local.volumes["/dev/sdg"].iops == null
+    )
+    error_message = "A volume lacks a fact of its source, or has one that EC2 refuses for its type."
+  }
+  assert {
+    condition     = length(aws_ebs_fast_snapshot_restore.mysql) == 0 && length(aws_iam_role.instance) == 0
+    error_message = "Something that costs, or a role, is made unasked."
+  }
+}
+
+run "snapshots_are_restored_fast_in_named_zones" {
+  state_key = "fast"
+  variables {
+    fast_restore_zones = ["eu-central-1b"]
+  }
+  assert {
+    condition     = [for one in aws_ebs_fast_snapshot_restore.mysql : [one.snapshot_id, one.availability_zone]] == [["snap-0123456789abcdef0", "eu-central-1b"]]
+    error_message = "Fast snapshot restore is not on."
+  }
+}
+
+run "a_backstop_on_the_instance_reads_and_nothing_more" {
+  state_key = "access"
+  variables {
+    instance_access = {
+      secret_arn           = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:prod/orders-AbCdEf"
+      bucket               = { name = "acme-backstop", prefix = "orders" }
+      package              = { s3_bucket = "acme-artifacts", s3_key = "backstop" }
+      permissions_boundary = "arn:aws:iam::123456789012:policy/backstop-instances"
+    }
+  }
+  assert {
+    condition     = toset(flatten([for statement in jsondecode(aws_iam_role_policy.instance[0].policy).Statement : statement.Action])) == toset(["secretsmanager:GetSecretValue", "s3:ListBucket", "s3:GetObject"])
+    error_message = aws_iam_role_policy.instance[0].policy
+  }
+  assert {
+    condition     = aws_instance.mysql.iam_instance_profile == aws_iam_instance_profile.instance[0].name && startswith(aws_iam_role.instance[0].name, "backstop-recovered-") && length(aws_iam_role.instance[0].name) <= 64
+    error_message = "The instance has not the profile."
+  }
+}
+
+run "two_profiles" {
+  command = plan
+  variables {
+    instance_profile = "databases"
+    instance_access  = { secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:prod/orders-AbCdEf", bucket = { name = "acme-backstop" } }
+  }
+  expect_failures = [var.instance_access]
+}
+
+run "all_secrets" {
+  command = plan
+  variables {
+    instance_access = { secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:*", bucket = { name = "acme-backstop" } }
+  }
+  expect_failures = [var.instance_access]
+}
+
+run "a_mount_point_twice" {
+  command = plan
+  variables {
+    volumes = [
+      { device_name = "/dev/sdf", snapshot_id = "snap-0123456789abcdef0", mount_points = ["/var/lib/mysql"] },
+      { device_name = "/dev/sdg", snapshot_id = "snap-0123456789abcdef1", mount_points = ["/var/lib/mysql"] },
+    ]
+  }
+  expect_failures = [var.volumes]
 }

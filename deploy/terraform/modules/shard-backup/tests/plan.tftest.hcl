@@ -82,7 +82,8 @@ run "tags_are_bound_to_the_snapshot_call" {
     condition = alltrue([
       for statement in jsondecode(aws_iam_role_policy.function.policy).Statement :
       try(statement.Condition.StringEquals["ec2:CreateAction"] == "CreateSnapshots", false) ||
-      try(statement.Condition["ForAllValues:StringEquals"]["aws:TagKeys"] == ["Backstop-State"] && statement.Condition.StringEquals["aws:RequestTag/Backstop-State"] == "proven", false)
+      try(statement.Condition["ForAllValues:StringEquals"]["aws:TagKeys"] == ["Backstop-State"] && statement.Condition.StringEquals["aws:RequestTag/Backstop-State"] == "proven", false) ||
+      try(statement.Condition["ForAllValues:StringEquals"]["aws:TagKeys"] == ["Backstop-Volume"] && statement.Condition.StringEquals["aws:ResourceTag/Backstop-State"] == "unproven", false)
       if contains(statement.Action, "ec2:CreateTags")
     ])
     error_message = "The function may tag more than the snapshots that it makes."
@@ -93,10 +94,75 @@ run "missing_data_is_a_failure" {
   assert {
     condition = (
       aws_cloudwatch_metric_alarm.missing_success.treat_missing_data == "breaching" &&
-      aws_cloudwatch_metric_alarm.missing_success.period * aws_cloudwatch_metric_alarm.missing_success.evaluation_periods == 26 * 3600
+      aws_cloudwatch_metric_alarm.missing_success.metric_name == "BackupCompleted" &&
+      aws_cloudwatch_metric_alarm.missing_success.dimensions == tomap({ Shard = "orders" })
     )
-    error_message = "A backup that never ran raises no alarm after 26 hours."
+    error_message = "A backup that never ran raises no alarm."
   }
+}
+
+run "the_alarm_allows_for_schedule_window_and_completion" {
+  variables {
+    window_minutes = 60
+    alarm          = { completion_hours = 5 }
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.missing_success.period * aws_cloudwatch_metric_alarm.missing_success.evaluation_periods == (24 + 1 + 5) * 3600
+    error_message = "The alarm would go off although every backup is completed."
+  }
+}
+
+run "a_weekly_schedule_is_watched_for_a_week" {
+  variables {
+    schedule = "cron(55 23 ? * SUN *)"
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.missing_success.evaluation_periods == 168
+    error_message = "The alarm would go off between backups."
+  }
+}
+
+run "the_window_spreads_the_starts" {
+  assert {
+    condition     = aws_scheduler_schedule.backup.flexible_time_window[0].mode == "FLEXIBLE" && aws_scheduler_schedule.backup.flexible_time_window[0].maximum_window_in_minutes == 15
+    error_message = "Many shards would start in the same second."
+  }
+}
+
+run "no_window_if_none_is_wanted" {
+  variables {
+    window_minutes = 0
+  }
+  assert {
+    condition     = aws_scheduler_schedule.backup.flexible_time_window[0].mode == "OFF" && aws_scheduler_schedule.backup.flexible_time_window[0].maximum_window_in_minutes == null
+    error_message = "The backup does not start at its time."
+  }
+}
+
+run "extra_tags_reach_the_snapshots" {
+  variables {
+    extra_tags = { CostCentre = "4711" }
+  }
+  assert {
+    condition     = jsondecode(aws_lambda_function.backup.environment[0].variables["BACKSTOP_SNAPSHOT_TAGS"]) == { CostCentre = "4711" }
+    error_message = "The snapshots lack the tags."
+  }
+}
+
+run "tags_of_backstop_itself" {
+  command = plan
+  variables {
+    extra_tags = { Backstop-State = "proven" }
+  }
+  expect_failures = [var.extra_tags]
+}
+
+run "bad_window" {
+  command = plan
+  variables {
+    window_minutes = 1441
+  }
+  expect_failures = [var.window_minutes]
 }
 
 run "keys_are_used_through_their_services_only" {
@@ -105,7 +171,6 @@ run "keys_are_used_through_their_services_only" {
     volume_kms_key_arns = ["arn:aws:kms:eu-central-1:123456789012:key/volume"]
     bucket = {
       name        = "acme-backstop"
-      create      = true
       kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/bucket"
     }
   }
@@ -187,14 +252,6 @@ run "bad_network" {
   expect_failures = [var.database_cidr_blocks]
 }
 
-run "endpoints_without_routes" {
-  command = plan
-  variables {
-    endpoints = { mode = "create" }
-  }
-  expect_failures = [var.endpoints]
-}
-
 run "bad_prefix" {
   command = plan
   variables {
@@ -219,30 +276,6 @@ run "alarm_beyond_the_limit_of_cloudwatch" {
   expect_failures = [var.alarm]
 }
 
-run "existing_endpoints_get_one_rule_for_all_shards" {
-  module {
-    source = "./endpoints"
-  }
-  variables {
-    name                        = "backstop"
-    services                    = ["secretsmanager"]
-    route_table_ids             = []
-    existing_security_group_ids = { ec2 = "sg-0123456789abcdef0" }
-  }
-  assert {
-    condition     = length(aws_vpc_endpoint.s3) == 0 && keys(aws_vpc_endpoint.service) == ["secretsmanager"]
-    error_message = "An existing endpoint would be created again."
-  }
-  assert {
-    condition     = aws_security_group_rule.from_clients["existing-ec2"].security_group_id == "sg-0123456789abcdef0" && length(aws_security_group_rule.from_clients) == 2
-    error_message = "The existing endpoint does not allow the clients."
-  }
-  assert {
-    condition     = aws_security_group_rule.to_s3.prefix_list_ids == tolist(["pl-6ea54007"])
-    error_message = "The clients cannot reach S3."
-  }
-}
-
 run "shards_add_no_rule_to_a_shared_group" {
   variables {
     endpoints = { mode = "use", client_security_group_id = "sg-0123456789abcdef0" }
@@ -263,17 +296,19 @@ run "shards_can_share_security_groups" {
   }
 }
 
-run "a_gateway_twice" {
-  command = plan
-  variables {
-    endpoints = { mode = "create", route_table_ids = ["rtb-0123456789abcdef0"], existing_s3_gateway = true }
-  }
-  expect_failures = [var.endpoints]
-}
-
 run "no_role_can_be_passed_by_default" {
   assert {
     condition     = !strcontains(output.recover_policy_json, "iam:PassRole")
     error_message = "The policy passes a role that was not named."
+  }
+}
+
+run "drills_touch_drills_only" {
+  assert {
+    condition = alltrue([
+      for statement in jsondecode(output.drill_policy_json).Statement : strcontains(jsonencode(statement.Condition), "\"drill-*\"")
+      if contains(statement.Action, "ec2:TerminateInstances") || contains(statement.Action, "ec2:DeleteVolume")
+    ])
+    error_message = "A drill may destroy a recovery."
   }
 }

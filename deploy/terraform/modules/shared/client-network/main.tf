@@ -9,6 +9,7 @@ locals {
 }
 
 resource "aws_security_group" "client" {
+  #checkov:skip=CKV2_AWS_5:attached by the module that calls this one
   name        = var.name
   description = var.description
   vpc_id      = var.vpc_id

@@ -24,7 +24,7 @@ variable "database_ports" {
 }
 
 variable "endpoints" {
-  description = "Network path to AWS. `mode`: `nat`, `create` or `use`. `client_security_group_id`: group whose members may use the endpoints, unless `mode` is `nat`."
+  description = "Network path to AWS. `mode`: `nat` or `use`. `client_security_group_id`: group whose members may use the endpoints, unless `mode` is `nat`."
   type = object({
     mode                     = string
     client_security_group_id = optional(string)

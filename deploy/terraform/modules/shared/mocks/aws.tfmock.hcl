@@ -44,3 +44,7 @@ mock_resource "aws_ebs_volume" {
 mock_resource "aws_network_interface" {
   defaults = { private_ip = "10.1.2.3" }
 }
+
+mock_resource "aws_lambda_function" {
+  defaults = { version = "7" }
+}

@@ -1,4 +1,4 @@
-# IAM statements of a role that reads a shard's secret and its repository.
+# IAM statements of a role that reads secrets of shards and their repositories.
 
 data "aws_region" "current" {}
 
@@ -8,51 +8,52 @@ locals {
   partition = data.aws_partition.current.partition
   services  = { for service in ["secretsmanager", "s3"] : service => "${service}.${data.aws_region.current.region}.${data.aws_partition.current.dns_suffix}" }
 
-  bucket_arn = "arn:${local.partition}:s3:::${var.bucket.name}"
-  prefix     = var.bucket.prefix == "" ? "" : "${var.bucket.prefix}/"
-  objects    = "${local.bucket_arn}/${local.prefix}"
+  repositories = [for one in var.repositories : {
+    bucket = "arn:${local.partition}:s3:::${one.name}"
+    prefix = one.prefix == "" ? "" : "${one.prefix}/"
+  }]
+  objects     = [for one in local.repositories : "${one.bucket}/${one.prefix}"]
+  bucket_keys = distinct(compact([for one in var.repositories : one.kms_key_arn]))
 
   read_secret = concat(
     [{
-      Sid      = "ReadOneSecret"
+      Sid      = "ReadSecrets"
       Effect   = "Allow"
       Action   = ["secretsmanager:GetSecretValue"]
-      Resource = [var.secret_arn]
+      Resource = sort(var.secret_arns)
     }],
     # Each key can be used only through the service that it serves.
-    var.secret_kms_key_arn == null ? [] : [{
-      Sid      = "DecryptTheSecret"
+    length(var.secret_kms_key_arns) == 0 ? [] : [{
+      Sid      = "DecryptSecrets"
       Effect   = "Allow"
       Action   = ["kms:Decrypt"]
-      Resource = [var.secret_kms_key_arn]
-      Condition = { StringEquals = {
-        "kms:ViaService"                  = local.services["secretsmanager"]
-        "kms:EncryptionContext:SecretARN" = var.secret_arn
-      } }
+      Resource = sort(var.secret_kms_key_arns)
+      Condition = {
+        StringEquals = { "kms:ViaService" = local.services["secretsmanager"] }
+        StringLike   = { "kms:EncryptionContext:SecretARN" = sort(var.secret_arns) }
+      }
     }],
   )
 
   use_repository = concat(
-    [
-      {
-        Sid       = "ListRepository"
-        Effect    = "Allow"
-        Action    = ["s3:ListBucket"]
-        Resource  = [local.bucket_arn]
-        Condition = { StringLike = { "s3:prefix" = local.prefix == "" ? ["*"] : ["${local.prefix}*", var.bucket.prefix] } }
-      },
-      {
-        Sid      = "ReadAndWriteRepository"
-        Effect   = "Allow"
-        Action   = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
-        Resource = ["${local.objects}*"]
-      },
-    ],
-    var.bucket.kms_key_arn == null ? [] : [{
-      Sid       = "EncryptRepository"
+    [for index, one in local.repositories : {
+      Sid       = "ListRepository${index == 0 ? "" : index + 1}"
       Effect    = "Allow"
-      Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
-      Resource  = [var.bucket.kms_key_arn]
+      Action    = ["s3:ListBucket"]
+      Resource  = [one.bucket]
+      Condition = { StringLike = { "s3:prefix" = one.prefix == "" ? ["*"] : ["${one.prefix}*", trimsuffix(one.prefix, "/")] } }
+    }],
+    [{
+      Sid      = var.writable ? "ReadAndWriteRepository" : "ReadRepository"
+      Effect   = "Allow"
+      Action   = concat(["s3:GetObject"], var.writable ? ["s3:PutObject", "s3:AbortMultipartUpload"] : [])
+      Resource = [for one in local.objects : "${one}*"]
+    }],
+    length(local.bucket_keys) == 0 ? [] : [{
+      Sid       = var.writable ? "EncryptRepository" : "DecryptRepository"
+      Effect    = "Allow"
+      Action    = concat(["kms:Decrypt"], var.writable ? ["kms:GenerateDataKey"] : [])
+      Resource  = local.bucket_keys
       Condition = { StringEquals = { "kms:ViaService" = local.services["s3"] } }
     }],
   )

@@ -1,18 +1,24 @@
-variable "secret_arn" {
-  description = "ARN of the shard's Secrets Manager secret."
-  type        = string
+variable "secret_arns" {
+  description = "ARNs of Secrets Manager secrets; `*` at the end for all with the prefix."
+  type        = set(string)
 }
 
-variable "secret_kms_key_arn" {
-  description = "ARN of the KMS key that encrypts the secret. If null, Secrets Manager's AWS managed key."
-  type        = string
+variable "secret_kms_key_arns" {
+  description = "ARNs of the KMS keys that encrypt the secrets. If empty, Secrets Manager's AWS managed key."
+  type        = set(string)
 }
 
-variable "bucket" {
-  description = "S3 bucket of the repository: its name, key prefix and KMS key."
-  type = object({
+variable "repositories" {
+  description = "Repositories: bucket, key prefix and KMS key of each."
+  type = list(object({
     name        = string
-    prefix      = string
+    prefix      = optional(string, "")
     kms_key_arn = optional(string)
-  })
+  }))
+}
+
+variable "writable" {
+  description = "Set to false for a role that only reads the repositories."
+  type        = bool
+  default     = true
 }

@@ -8,16 +8,17 @@ resource "aws_security_group" "endpoints" {
   name        = "${var.name}-endpoints"
   description = "AWS services by VPC endpoints"
   vpc_id      = var.vpc_id
-  tags        = merge(var.tags, { Name = "${var.name}-endpoints" })
+  tags        = merge(var.extra_tags, { Name = "${var.name}-endpoints" })
 }
 
 # Functions and instances join this group. So the number of rules does not grow with the number of shards: a security group
 # has 60 rules by default. https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html
 resource "aws_security_group" "clients" {
+  #checkov:skip=CKV2_AWS_5:functions and instances of other modules join it
   name        = "${var.name}-endpoint-clients"
   description = "Clients of AWS services by VPC endpoints"
   vpc_id      = var.vpc_id
-  tags        = merge(var.tags, { Name = "${var.name}-endpoint-clients" })
+  tags        = merge(var.extra_tags, { Name = "${var.name}-endpoint-clients" })
 }
 
 locals {
@@ -68,10 +69,10 @@ resource "aws_vpc_endpoint" "service" {
   subnet_ids          = var.subnet_ids
   security_group_ids  = [aws_security_group.endpoints.id]
   private_dns_enabled = true
-  tags                = merge(var.tags, { Name = "${var.name}-${each.value}" })
+  tags                = merge(var.extra_tags, { Name = "${var.name}-${each.value}" })
 }
 
-# A route table has one gateway endpoint for S3.
+# The endpoint is for route tables without one: EC2 refuses a second route to S3.
 # https://docs.aws.amazon.com/vpc/latest/privatelink/gateway-endpoints.html
 resource "aws_vpc_endpoint" "s3" {
   count = length(var.route_table_ids) > 0 ? 1 : 0
@@ -80,5 +81,5 @@ resource "aws_vpc_endpoint" "s3" {
   service_name      = "com.amazonaws.${data.aws_region.current.region}.s3"
   vpc_endpoint_type = "Gateway"
   route_table_ids   = var.route_table_ids
-  tags              = merge(var.tags, { Name = "${var.name}-s3" })
+  tags              = merge(var.extra_tags, { Name = "${var.name}-s3" })
 }

@@ -9,6 +9,6 @@ output "client_security_group_id" {
 }
 
 output "endpoint_ids" {
-  description = "IDs of the endpoints by service."
-  value       = merge({ for service, endpoint in aws_vpc_endpoint.service : service => endpoint.id }, { for endpoint in aws_vpc_endpoint.s3 : "s3" => endpoint.id })
+  description = "IDs of the created endpoints by service, and of S3's gateway endpoint, created or given."
+  value       = merge({ for service, endpoint in aws_vpc_endpoint.service : service => endpoint.id }, { for id in concat(aws_vpc_endpoint.s3[*].id, var.existing_s3_gateway_id == null ? [] : [var.existing_s3_gateway_id]) : "s3" => id })
 }

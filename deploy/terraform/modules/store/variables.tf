@@ -1,6 +1,11 @@
 variable "name" {
   description = "Name of the bucket."
   type        = string
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.name))
+    error_message = "name: the name of a bucket has 3 to 63 of a-z, 0-9, `.` and `-`."
+  }
 }
 
 variable "kms_key_arn" {
@@ -13,6 +18,11 @@ variable "noncurrent_days" {
   description = "Days for which overwritten and deleted objects can be restored."
   type        = number
   default     = 30
+
+  validation {
+    condition     = var.noncurrent_days >= 1
+    error_message = "noncurrent_days: specify at least 1."
+  }
 }
 
 variable "force_destroy" {
@@ -21,7 +31,7 @@ variable "force_destroy" {
   default     = false
 }
 
-variable "tags" {
+variable "extra_tags" {
   description = "Tags of the bucket."
   type        = map(string)
   default     = {}
