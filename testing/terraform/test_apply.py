@@ -8,7 +8,7 @@ import yaml
 import old_provider
 from applied import Applied
 from moto_server import REGION
-from workbench import ROOT
+from workbench import MODULES, ROOT
 
 
 def snapshot(moto, size=7, **tags):
@@ -143,6 +143,17 @@ def shard(site, folder, **changes):
     } | changes
 
 
+def fleet(site, folder, names):
+    alone = shard(site, folder)
+    taken = ("package", "vpc_id", "subnet_ids", "database_cidr_blocks", "endpoints")
+    secret = f"arn:aws:secretsmanager:{REGION}:123456789012:secret:prod/"
+    return {name: alone[name] for name in taken} | {
+        "shards": {name: {"secret_arn": f"{secret}{name}-AbCdEf", "schedule": "cron(55 23 * * ? *)"} for name in names},
+        "secret_arns": [f"{secret}*"],
+        "repositories": [{"name": "${module.store.bucket}"}, {"name": "${module.store.bucket}", "prefix": "orders"}],
+    }
+
+
 def shared(site, folder, bucket):
     """Modules that all shards share."""
     return {
@@ -175,21 +186,30 @@ def left_of_shard(moto, site, bucket):
 
 
 def fit_for_shards(bench):
-    for fit in (old_provider.fit_shard_backup, old_provider.fit_store, old_provider.fit_endpoints, old_provider.fit_completion):
+    for fit in (old_provider.fit_shard_backup, old_provider.fit_fleet_backup, old_provider.fit_store, old_provider.fit_endpoints, old_provider.fit_completion):
         fit(bench)
 
 
-def test_a_shards_backup_is_set_up_and_leaves_nothing(old_bench, moto, site, tmp_path):
+TO_FLEET = """
+moved {
+  from = module.orders.aws_cloudwatch_metric_alarm.missing_success
+  to   = module.fleet.aws_cloudwatch_metric_alarm.missing["orders"]
+}
+"""
+
+
+def test_a_shards_backup_is_set_up_moves_to_a_fleet_and_leaves_nothing(old_bench, moto, site, tmp_path):
     fit_for_shards(old_bench)
     bucket = f"acme-{site['vpc'][4:]}"
-    it = Applied(old_bench, moto, "shard-backup", shard(site, tmp_path), shared(site, tmp_path, bucket))
+    common = shared(site, tmp_path, bucket)
+    it = Applied(old_bench, moto, "fleet-backup", fleet(site, tmp_path, ["customers"]), common | {"orders": ("shard-backup", shard(site, tmp_path))})
     it.run("apply", "-auto-approve")
     it.run("plan", "-detailed-exitcode")
 
     made = left_of_shard(moto, site, bucket)
-    assert sorted(made["functions"]) == ["backstop-completion", "backstop-orders"] and made["buckets"] == [bucket]
+    assert sorted(made["functions"]) == ["backstop-completion", "backstop-fleet", "backstop-orders"] and made["buckets"] == [bucket]
     assert sorted(made["roles"]) == ["backstop-completion-function", "backstop-completion-scheduler",
-                                     "backstop-orders-function", "backstop-orders-prune", "backstop-orders-scheduler"]
+                                     "backstop-fleet-function", "backstop-fleet-scheduler", "backstop-orders-function", "backstop-orders-prune", "backstop-orders-scheduler"]
     assert sorted(made["endpoints"]) == [f"com.amazonaws.{REGION}.{one}" for one in ("ec2", "s3", "secretsmanager")]
     function = moto.client("lambda").get_function_configuration(FunctionName="backstop-orders")
     assert function["Environment"]["Variables"] == {
@@ -206,6 +226,18 @@ def test_a_shards_backup_is_set_up_and_leaves_nothing(old_bench, moto, site, tmp
     assert events["EventSourceArn"].endswith(":backstop-completion")
     (target,) = moto.client("events").list_targets_by_rule(Rule="backstop-completion")["Targets"]
     assert target["Arn"] == events["EventSourceArn"] and target["DeadLetterConfig"]["Arn"].endswith(":backstop-completion-dead")
+
+    live = moto.client("lambda").get_alias(FunctionName="backstop-fleet", Name="live")
+    assert live["FunctionVersion"] == it.outputs()["function_version"]
+
+    # The moved block of the fleet's README: the alarm stays, the rest of the shard's module goes.
+    assert TO_FLEET.strip() in (MODULES / "modules/fleet-backup/README.md").read_text().replace("\n   ", "\n")
+    it.write(fleet(site, tmp_path, ["customers", "orders"]), common, TO_FLEET.replace("module.fleet", "module.it"))
+    said = it.run("apply", "-auto-approve").stdout
+    assert 'module.orders.aws_cloudwatch_metric_alarm.missing_success has moved to module.it.aws_cloudwatch_metric_alarm.missing["orders"]' in said
+    assert "module.orders.aws_lambda_function.backup: Destruction complete" in said
+    assert not [line for line in said.splitlines() if "missing" in line and ("Creation" in line or "Destruction" in line)], said
+    it.run("plan", "-detailed-exitcode")
 
     it.run("destroy", "-auto-approve")
     assert not any(left_of_shard(moto, site, bucket).values()), left_of_shard(moto, site, bucket)
