@@ -83,6 +83,11 @@ resource "aws_ebs_fast_snapshot_restore" "mysql" {
 
   availability_zone = each.value.zone
   snapshot_id       = each.value.snapshot
+
+  # EC2 needs about an hour for each TiB.
+  timeouts {
+    create = "4h"
+  }
 }
 
 resource "aws_ebs_volume" "mysql" {
