@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use backstop_config::credentials::Credentials;
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{Playbook, PlaybookInputs};
-use backstop_types::error::{Error, Result};
+use backstop_types::error::{Error, Result, ResultExt};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
@@ -25,6 +25,8 @@ use crate::subprocess::{Subprocess, write_private};
 const PLAYBOOK_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
 /// Number of runs of the playbook if Ansible loses the instance.
 const MAX_RUNS: u32 = 3;
+/// File of the recovery's folder that the playbook writes what the instance reported to.
+const REPORT_FILE: &str = "report.json";
 /// Pause before the playbook is run again: time for the instance to boot.
 const PAUSE: Duration = Duration::from_secs(60);
 /// Exit status of Ansible if a host was unreachable, and also for a playbook that it cannot parse.
@@ -141,7 +143,11 @@ impl Ansible {
 
 #[async_trait]
 impl Playbook for Ansible {
-    async fn run(&self, site: &PlaybookInputs) -> Result<()> {
+    async fn run(&self, site: &PlaybookInputs) -> Result<Option<String>> {
+        let report = site.on_host.as_ref().map(|_| site.folder.join(REPORT_FILE));
+        if let Some(report) = &report {
+            remove_old(report)?;
+        }
         let files = PlaybookFiles::in_folder(&site.folder);
         write_private(&files.inventory, &site.inventory)?;
         write_private(&files.variables, &yaml_literal(&variables(site)))?;
@@ -158,7 +164,7 @@ impl Playbook for Ansible {
         loop {
             let remaining = deadline.saturating_sub(clock.monotonic());
             let why = match self.run_once(self.subprocess(site, &files, remaining)).await? {
-                RunEnd::Done => return Ok(()),
+                RunEnd::Done => return report.as_deref().map(read_report).transpose(),
                 RunEnd::Failed(why) => return Err(failed(why)),
                 RunEnd::Unreachable(why) => why,
             };
@@ -177,6 +183,21 @@ impl Playbook for Ansible {
             self.ctx.unless_stopped(paused).await?;
         }
     }
+}
+
+/// Removes the report of an earlier run.
+fn remove_old(report: &Path) -> Result<()> {
+    match std::fs::remove_file(report) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).failed(format!("cannot remove {}", report.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read_report(report: &Path) -> Result<String> {
+    std::fs::read_to_string(report)
+        .failed(format!("cannot read the report of the recovery on the instance, {}", report.display()))
 }
 
 /// Files that one run of the playbook reads.
@@ -208,16 +229,27 @@ impl Drop for RemoveOnDrop<'_> {
 }
 
 fn variables(site: &PlaybookInputs) -> Value {
-    json!({
+    let common = json!({
         "backstop_backup_id": site.backup_id,
         "backstop_gtid_executed": site.gtid_executed.to_string(),
         "backstop_server_version": site.server_version.to_string(),
         "backstop_recorded_settings": site.recorded,
         "backstop_options": site.options,
         "backstop_server_id": site.server_id,
-        "backstop_primary_host": site.primary.host,
-        "backstop_primary_port": site.primary.port,
-    })
+    });
+    let primary = site
+        .primary
+        .as_ref()
+        .map(|primary| json!({"backstop_primary_host": primary.host, "backstop_primary_port": primary.port}));
+    let on_host = site.on_host.as_ref().map(|on_host| {
+        json!({
+            "backstop_recover": on_host.arguments,
+            "backstop_configuration": on_host.configuration,
+            "backstop_report": site.folder.join(REPORT_FILE),
+        })
+    });
+    let parts = [Some(common), primary, on_host].into_iter().flatten();
+    Value::Object(parts.filter_map(|part| part.as_object().cloned()).flatten().collect())
 }
 
 /// Writes YAML in which no string is a template: a password may contain `{{`, and text from a
@@ -234,6 +266,9 @@ fn yaml_literal(value: &Value) -> String {
                 format!("{}: {}", Value::from(key.as_str()), yaml_literal(value))
             };
             format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
+        }
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(yaml_literal).collect::<Vec<_>>().join(", "))
         }
         other => other.to_string(),
     }

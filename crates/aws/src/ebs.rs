@@ -159,22 +159,24 @@ impl EbsProvider {
             Ok(freeze) => freeze,
             Err(error) => return Err(self.undo(&snapshots, error).await),
         };
-        let lineage = Lineage {
-            server_uuid: plan.server.uuid,
-            volume: format!("ebs:{}", plan.volumes().join("+")),
-            generation: None,
-            mark: None,
+        let taken = TakenSnapshot {
+            snapshot: Snapshot { run: run.clone(), path: PathBuf::new() },
+            position,
+            freeze,
+            lineage: plan.lineage(),
+            taken_at,
+            broken_tables: plan.server.broken.clone(),
         };
-        let snapshot = Snapshot { run: run.clone(), path: PathBuf::new() };
-        let broken_tables = plan.server.broken.clone();
-        let taken = TakenSnapshot { snapshot, position, freeze, lineage, taken_at, broken_tables };
-        let set = VolumeSet {
-            snapshot_ids: ec2::ids(&snapshots),
+        Ok(Attempt::Taken(Box::new(taken), self.volume_set(&snapshots, volumes)))
+    }
+
+    fn volume_set(&self, snapshots: &[EbsSnapshot], volumes: Vec<EbsVolume>) -> VolumeSet {
+        VolumeSet {
+            snapshot_ids: ec2::ids(snapshots),
             region: self.ec2.region.clone(),
             bytes: snapshots.iter().map(|snapshot| snapshot.gibibytes << 30).sum(),
             volumes,
-        };
-        Ok(Attempt::Taken(Box::new(taken), set))
+        }
     }
 
     /// Freezes and snapshots, and if EC2 throttles the request, waits without the lock and tries

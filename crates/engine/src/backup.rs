@@ -393,23 +393,11 @@ async fn complete(
     report: &BackupReport,
     reader: &ShardReader,
 ) -> Result<VolumeState> {
-    let BackupRun { backup, id, instance, .. } = run;
+    let BackupRun { backup, id, .. } = run;
     let Some(ebs) = &report.ebs else { return Ok(VolumeState::Completed) };
-    let waited = backup.ctx.step("complete", instance.snapshots.complete(&taken.snapshot));
-    let state = match backup.ctx.unless_stopped(waited).await {
-        Ok(state) => state,
-        Err(error) => {
-            let text = format!("the backup is committed, but its snapshots are not waited for: {error}");
-            backup.ctx.reporter.notice(&text);
-            return Ok(VolumeState::Pending);
-        }
-    };
+    let state = awaited_state(run, taken).await;
     let outcome = match state {
-        VolumeState::Pending => {
-            let text = "the backup is committed; EC2 completes its snapshot in the background";
-            backup.ctx.reporter.remark(text);
-            return Ok(state);
-        }
+        VolumeState::Pending => return Ok(state),
         VolumeState::Completed | VolumeState::Archived => CompletionOutcome::Completed,
         VolumeState::Error | VolumeState::Missing | VolumeState::Recycled => CompletionOutcome::Failed,
     };
@@ -429,6 +417,26 @@ async fn complete(
         backup.ctx.reporter.notice(&format!("the backup is complete, but this is not recorded: {error}"));
     }
     Ok(state)
+}
+
+/// Returns the state of the snapshots at the end of the wait. The backup is committed: a wait that
+/// is stopped or fails leaves it pending.
+async fn awaited_state(run: &BackupRun<'_>, taken: &TakenSnapshot) -> VolumeState {
+    let BackupRun { backup, instance, .. } = run;
+    let waited = backup.ctx.step("complete", instance.snapshots.complete(&taken.snapshot));
+    match backup.ctx.unless_stopped(waited).await {
+        Ok(VolumeState::Pending) => {
+            let text = "the backup is committed; EC2 completes its snapshot in the background";
+            backup.ctx.reporter.remark(text);
+            VolumeState::Pending
+        }
+        Ok(state) => state,
+        Err(error) => {
+            let text = format!("the backup is committed, but its snapshots are not waited for: {error}");
+            backup.ctx.reporter.notice(&text);
+            VolumeState::Pending
+        }
+    }
 }
 
 /// Removes the snapshot and its artefacts, also after a fault, unless the snapshot is the data of a

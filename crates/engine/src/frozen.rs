@@ -108,7 +108,8 @@ fn instance_spec_keeps_stored_form() {
         recorded: settings("16384"),
         options: settings("4096"),
         server_id: 77,
-        primary: "db1:3306".parse().unwrap(),
+        primary: Some("db1:3306".parse().unwrap()),
+        on_host: None,
         folder: "/srv/new/.backstop".into(),
     };
     stored("site.json", &[site]);

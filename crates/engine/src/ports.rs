@@ -36,8 +36,8 @@ use crate::report::TaggedBackup;
 
 pub use backstop_host::{Clock, Host};
 pub use infrastructure::{
-    CreatedInstance, DestroyProtection, Infrastructure, InfrastructureChanges, InstanceSpec, Playbook,
-    PlaybookInputs, VolumeInitialization,
+    CreatedInstance, DestroyProtection, HostRecovery, Infrastructure, InfrastructureChanges, InstanceSpec,
+    Playbook, PlaybookInputs, VolumeInitialization,
 };
 
 /// Receives the progress of long work. Calls must be cheap and must not block.

@@ -1,12 +1,14 @@
-//! Rebuild: a new instance from the volume snapshots of a backup, joined to its shard.
+//! Rebuild: a new instance from the volume snapshots of a backup, joined to its shard or recovered
+//! to a moment.
 //!
 //! [`Infrastructure`] creates the machine, and [`Playbook`] configures the server on it. This story
-//! decides which instance is made from which snapshots, and checks itself that the server has
-//! joined. All its state is in the target directory, the journal in `DIR/.backstop/`: if a rebuild
+//! decides which instance is made from which snapshots, and checks itself that a server has joined.
+//! For another ending the instance runs `backstop recover --on-volume`, which checks the server. All its state is in the target directory, the journal in `DIR/.backstop/`: if a rebuild
 //! was stopped or killed, the same command resumes it.
 
 mod cleanup;
 mod decide;
+mod host_report;
 mod report;
 mod volume_initialization;
 mod wait_for_join;
@@ -20,18 +22,19 @@ use backstop_policy::topology::current_primary;
 use backstop_repo::Manifest;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
-use backstop_types::ids::{BackupId, ShardName};
+use backstop_types::ids::{BackupId, Endpoint, ShardName};
 
 use crate::context::RunContext;
 use crate::journal::Steps;
 use crate::ports::{
-    CreatedInstance, DestroyProtection, Infrastructure, InfrastructureChanges, InstanceSpec, Playbook,
-    PlaybookInputs, Topology, VolumeInitialization, VolumeSnapshots,
+    CreatedInstance, DestroyProtection, HostRecovery, Infrastructure, InfrastructureChanges, InstanceSpec,
+    Playbook, PlaybookInputs, Topology, VolumeInitialization, VolumeSnapshots,
 };
 use crate::recover::stopwatch::Stopwatch;
 use crate::recover::{join, preflight};
 use crate::report::RecoverSeconds;
 
+use host_report::HostReport;
 pub use report::{EbsRecoveryReport, RecoveredInstance};
 
 pub(crate) use decide::EbsRecoveryDecision;
@@ -68,6 +71,8 @@ pub struct EbsRecoveryRequest {
     pub into: PathBuf,
     /// Subnets for the instance.
     pub subnets: Subnets,
+    /// Recovery that the instance performs; `None`: the server joins its shard.
+    pub on_host: Option<HostRecovery>,
 }
 
 /// Returns the planned instance and the changes. Changes nothing on this host or elsewhere.
@@ -82,7 +87,7 @@ pub async fn plan(recovery: &EbsRecovery<'_>) -> Result<(EbsRecoveryPlan, Infras
 }
 
 /// Creates an instance from a backup's volume snapshots, and leaves a server on it that has joined
-/// the shard.
+/// the shard, or is recovered as requested.
 ///
 /// # Errors
 /// Returns [`ErrorKind::Refused`] if a guard refuses (nothing was touched then),
@@ -112,19 +117,22 @@ async fn run_steps(recovery: &EbsRecovery<'_>, steps: &mut Steps<'_>) -> Result<
     };
     seconds.materialise = lap.seconds();
     let lap = Stopwatch::start(recovery.ctx);
-    if !steps.is_done("hand_over") {
+    let on_host = if steps.is_done("hand_over") {
+        steps.output::<Option<HostReport>>("configure")?.flatten()
+    } else {
         // In every run, since the server may have been stopped, or the primary have changed, after
         // an earlier run.
-        steps.again("configure", configure(recovery, &decided, &made)).await?;
-    }
+        steps.again("configure", configure(recovery, &decided, &made)).await?
+    };
     seconds.start = lap.seconds();
     let lap = Stopwatch::start(recovery.ctx);
-    let held = steps
-        .again(
-            "joined",
-            recovery.ctx.unless_stopped(wait_for_join::wait_until_joined(recovery, &decided, &made)),
-        )
-        .await?;
+    let recovered = match on_host {
+        Some(report) => report,
+        None => {
+            let joined = wait_for_join::wait_until_joined(recovery, &decided, &made);
+            HostReport::joined(steps.again("joined", recovery.ctx.unless_stopped(joined)).await?)
+        }
+    };
     seconds.join = lap.seconds();
     steps
         .once("protect", recovery.infrastructure.apply(&decided.instance_spec(DestroyProtection::On)))
@@ -136,9 +144,12 @@ async fn run_steps(recovery: &EbsRecovery<'_>, steps: &mut Steps<'_>) -> Result<
         )
         .await?;
     steps.once("hand_over", async { Ok(()) }).await?;
-    let listed = recovery.topology.await_listed(Some(&made.server)).await;
+    let listed = match recovered.joined {
+        true => recovery.topology.await_listed(Some(&made.server)).await,
+        false => None,
+    };
     seconds.total = begun.seconds();
-    Ok(EbsRecoveryReport::of(decided, made, held, loading, seconds).with_listing(listed))
+    Ok(EbsRecoveryReport::of(decided, made, recovered, loading, seconds).with_listing(listed))
 }
 
 /// Creates the instance, or continues with it. A first failure is followed by one more attempt in
@@ -158,14 +169,20 @@ async fn apply(
     }
 }
 
-/// Configures the server, with the current primary as its source.
+/// Configures the server: with the current primary as its source, or by a recovery on the instance.
+/// Returns that recovery's report.
 async fn configure(
     recovery: &EbsRecovery<'_>,
     decided: &EbsRecoveryDecision,
     made: &CreatedInstance,
-) -> Result<()> {
-    let members = recovery.ctx.unless_stopped(recovery.topology.members()).await?;
-    let (primary, _) = current_primary(&members)?;
+) -> Result<Option<HostReport>> {
+    let primary = match decided.on_host {
+        None => {
+            let members = recovery.ctx.unless_stopped(recovery.topology.members()).await?;
+            Some(current_primary(&members)?.0.clone())
+        }
+        Some(_) => None,
+    };
     let own = ExtraOptions::default();
     let given = Overrides { certificates: Certificates::OfItsOwn, options: &own, host: None };
     let settings = carry_settings(&decided.settings, given);
@@ -178,8 +195,28 @@ async fn configure(
         recorded: decided.settings.clone(),
         options: settings.options.into_iter().map(|(name, value)| (name, quoted(&value))).collect(),
         server_id: decided.server_id,
-        primary: primary.clone(),
+        primary,
+        on_host: decided.on_host.as_ref().map(|on_host| on_host.at(&made.server)),
         folder: decided.folder(),
     };
-    recovery.playbook.run(&site).await
+    let said = recovery.playbook.run(&site).await?;
+    match (&decided.on_host, said) {
+        (None, _) => Ok(None),
+        (Some(_), Some(said)) => HostReport::parse(&said).map(Some),
+        (Some(_), None) => {
+            Err(Error::failed("cannot read the report of the recovery on the instance: there is none"))
+        }
+    }
+}
+
+impl HostRecovery {
+    /// Completes the arguments with the ending and the address of the server.
+    fn at(&self, server: &Endpoint) -> Self {
+        let mut arguments = self.arguments.clone();
+        arguments.extend([self.ending.clone(), "--port".to_owned(), server.port.to_string()]);
+        if self.ending == "--as-primary" {
+            arguments.extend(["--listen".to_owned(), server.host.clone()]);
+        }
+        Self { arguments, ..self.clone() }
+    }
 }

@@ -135,23 +135,8 @@ async fn made(
     let (topology, reader) = (topology(entry, connector.clone(), ctx)?, repository.reader(&entry.shard));
     let last_known = LastKnownMembers::new(&*topology, &reader, ctx);
     let schemas = MysqlInspector::new(connector.clone());
-    // The function does not wait for EC2: it may take hours, and the event of its end is handled.
-    let until = time_until_last_freeze(deadline.left(), &settings.freeze);
-    let last_freeze = Some(ctx.host.clock.monotonic() + until);
-    let timeouts = Timeouts { complete: Duration::ZERO, last_freeze, ..Timeouts::default() };
-    let catalog = EbsCatalog::new(aws.clone(), timeouts.clone(), ctx.clone());
-    let mut extra_tags = extra_tags()?;
-    extra_tags.extend(settings.snapshot.tags.clone());
-    let place = EbsPlace {
-        aws,
-        shard: entry.shard.clone(),
-        cluster: settings.topology.cluster_name(&entry.shard),
-        volume: settings.snapshot.volume.clone(),
-        repository: entry.repository.to_string(),
-        secret: Some(invocation.secret_id.clone()),
-        extra_tags,
-        timeouts,
-    };
+    let place = place(invocation, &deadline, (entry, aws.clone()), ctx)?;
+    let catalog = EbsCatalog::new(aws, place.timeouts.clone(), ctx.clone());
     let access = InstanceAccess { connector, freeze: settings.freeze.clone(), ctx: ctx.clone() };
     let instances = Ec2BackupInstances { access, place };
     let bounded = TimeLimitedSources { instances, deadline, freeze: settings.freeze.clone() };
@@ -171,6 +156,31 @@ async fn made(
     let made = backup(&story).await;
     log_findings(story.topology, &entry.shard);
     made
+}
+
+/// Returns the place of the snapshots. The function does not wait for EC2: it may take hours, and
+/// the event of its end is handled.
+fn place(
+    invocation: &Invocation,
+    deadline: &Deadline,
+    (entry, aws): (&SecretEntry, AwsClient),
+    ctx: &RunContext,
+) -> Result<EbsPlace> {
+    let settings = &entry.settings;
+    let until = time_until_last_freeze(deadline.left(), &settings.freeze);
+    let last_freeze = Some(ctx.host.clock.monotonic() + until);
+    let mut extra_tags = extra_tags()?;
+    extra_tags.extend(settings.snapshot.tags.clone());
+    Ok(EbsPlace {
+        aws,
+        shard: entry.shard.clone(),
+        cluster: settings.topology.cluster_name(&entry.shard),
+        volume: settings.snapshot.volume.clone(),
+        repository: entry.repository.to_string(),
+        secret: Some(invocation.secret_id.clone()),
+        extra_tags,
+        timeouts: Timeouts { complete: Duration::ZERO, last_freeze, ..Timeouts::default() },
+    })
 }
 
 /// Logs what concerns orchestrator: alarms count these events.

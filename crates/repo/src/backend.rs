@@ -130,15 +130,7 @@ fn s3(bucket: &str, access: &S3Access, object_lock: &ObjectLock, host: &Host) ->
     if let Some(region) = &access.region {
         builder = builder.with_region(region);
     }
-    if let Some(id) = &access.access_key_id {
-        builder = builder.with_access_key_id(id);
-    }
-    if let Some(secret) = &access.secret_access_key {
-        builder = builder.with_secret_access_key(secret.expose_secret());
-    }
-    if let Some(token) = &access.session_token {
-        builder = builder.with_token(token.expose_secret());
-    }
+    builder = with_login(builder, access);
     for certificate in access.ca.as_deref().map(certificates).transpose()?.unwrap_or_default() {
         client = client.with_root_certificate(certificate);
     }
@@ -152,6 +144,20 @@ fn s3(bucket: &str, access: &S3Access, object_lock: &ObjectLock, host: &Host) ->
         )
     })?;
     Ok(ClassedStore { store, class: access.storage_class.clone() })
+}
+
+/// Adds the login of the configuration. What it lacks comes from the environment.
+fn with_login(mut builder: AmazonS3Builder, access: &S3Access) -> AmazonS3Builder {
+    if let Some(id) = &access.access_key_id {
+        builder = builder.with_access_key_id(id);
+    }
+    if let Some(secret) = &access.secret_access_key {
+        builder = builder.with_secret_access_key(secret.expose_secret());
+    }
+    if let Some(token) = &access.session_token {
+        builder = builder.with_token(token.expose_secret());
+    }
+    builder
 }
 
 /// Reads the certificates of a private authority.

@@ -180,9 +180,11 @@ async fn variables(host: &Path) -> String {
          backstop_packages = []\nbackstop_os_user = 'root'\nbackstop_os_group = 'root'\nbackstop_bind_address = '127.0.0.1'\n\
          backstop_mount = '{host}/mysql'\nbackstop_data_folder = 'data'\nbackstop_state = '{host}/state'\n\
          backstop_options_file = '{host}/my.cnf'\nbackstop_socket = '{host}/mysqld.sock'\nbackstop_log = '{host}/mysqld.log'\n\
+         backstop_program = '{program}'\nbackstop_configuration_file = '{host}/backstop.toml'\nbackstop_into = '{host}/server'\n\
          backstop_start_timeout = 150\nbackstop_start_command = ['sh', '-c', '{start}']\n",
         python = root().join(".cache/venv/bin/python").display(),
         host = host.display(),
+        program = root().join("target/debug/backstop").display(),
     )
 }
 

@@ -20,7 +20,8 @@ pub(super) fn inputs(folder: PathBuf) -> PlaybookInputs {
         recorded: [].into(),
         options: [].into(),
         server_id: 77,
-        primary: "db1:3306".parse().unwrap(),
+        primary: Some("db1:3306".parse().unwrap()),
+        on_host: None,
         folder,
     }
 }

@@ -21,6 +21,7 @@ fn terraform_variables_and_state_keep_stored_form() {
         subnets: BTreeMap::new(),
         variables: [("instance_type".to_owned(), "r6g.large".into())].into(),
         state: [("bucket".to_owned(), "states".to_owned())].into(),
+        configuration: None,
     };
     let terraform = Terraform::new(settings, snapshot_conformance::test_context());
     let logs = EbsVolume {

@@ -8,7 +8,7 @@ use backstop_adapters::mysql::server_facts::{self, DataPath};
 use backstop_adapters::mysql::tablespaces;
 use backstop_policy::freeze_mode::{ModeChoice, choose_mode};
 use backstop_policy::table_check::source_finding;
-use backstop_types::backup::BrokenTable;
+use backstop_types::backup::{BrokenTable, Lineage};
 use backstop_types::ebs_volume::EbsVolume;
 use backstop_types::error::{Error, Result, ResultExt};
 use backstop_types::finding::{Finding, Severity};
@@ -90,6 +90,16 @@ impl EbsPlan {
     /// Returns the ids of the volumes in the set.
     pub(crate) fn volumes(&self) -> Vec<&str> {
         self.chosen.ids.iter().map(String::as_str).collect()
+    }
+
+    /// Returns the lineage of the snapshots.
+    pub(crate) fn lineage(&self) -> Lineage {
+        Lineage {
+            server_uuid: self.server.uuid,
+            volume: format!("ebs:{}", self.volumes().join("+")),
+            generation: None,
+            mark: None,
+        }
     }
 
     /// Returns the volumes of these snapshots as they are, in the order of the snapshots.

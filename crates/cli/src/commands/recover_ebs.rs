@@ -4,6 +4,7 @@ use backstop_adapters::ansible::Ansible;
 use backstop_adapters::terraform::Terraform;
 use backstop_aws::AwsInfrastructure;
 use backstop_config::settings::{ProviderSetting, RecoverySettings, ShardSettings};
+use backstop_engine::ports::HostRecovery;
 use backstop_engine::recover_ebs::{self, EbsRecovery, EbsRecoveryRequest};
 use backstop_policy::plan::{Ending, RecoveryPlan};
 use backstop_types::error::{Error, Result};
@@ -51,7 +52,7 @@ pub async fn run(
         infrastructure: &infrastructure,
         playbook: &Ansible::new(settings.playbook.clone(), credentials, ctx.clone()),
         ctx,
-        request: request(args, settings, &plan),
+        request: request(args, settings, &plan)?,
     };
     if args.plan {
         let (rebuild, changes) = recover_ebs::plan(&story).await?;
@@ -66,22 +67,51 @@ pub async fn run(
     Ok(CommandOutcome::Well)
 }
 
-fn request(args: &RecoverArgs, settings: &RecoverySettings, plan: &RecoveryPlan) -> EbsRecoveryRequest {
-    EbsRecoveryRequest {
+fn request(
+    args: &RecoverArgs,
+    settings: &RecoverySettings,
+    plan: &RecoveryPlan,
+) -> Result<EbsRecoveryRequest> {
+    Ok(EbsRecoveryRequest {
         shard: args.shard.clone(),
         target: plan.target.clone(),
         backup_id: plan.backup_id.clone(),
         into: args.into.clone(),
         subnets: settings.subnets.clone(),
-    }
+        on_host: on_host(args, settings, plan)?,
+    })
+}
+
+/// Returns the recovery that the instance performs: for every ending but `--join`, with which the
+/// primary sends what the snapshots lack.
+fn on_host(
+    args: &RecoverArgs,
+    settings: &RecoverySettings,
+    plan: &RecoveryPlan,
+) -> Result<Option<HostRecovery>> {
+    let ending = match args.ending.ending() {
+        Ending::Join => return Ok(None),
+        Ending::Standalone => "--standalone",
+        Ending::AsPrimary => "--as-primary",
+    };
+    let Some(configuration) = settings.configuration.clone() else {
+        return Err(Error::refused(format!(
+            "cannot recover on a new instance with {ending}: `recovery.configuration` is not set"
+        ))
+        .hint("name the configuration file that Backstop shall use on the instance (docs/aws.md, \"To a point in time\"), or run the command with --on-volume on an instance that has a volume of the backup"));
+    };
+    let mut arguments = vec![args.shard.to_string(), "--backup".to_owned(), plan.backup_id.to_string()];
+    let mut add = |flag: &str, value: Option<String>| {
+        arguments.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
+    };
+    add("--to", args.target.to.as_ref().map(|_| plan.target.clone()));
+    add("--line", args.target.line.map(|line| line.to_string()));
+    add("--force-as-primary", args.force_as_primary.as_ref().map(ToString::to_string));
+    Ok(Some(HostRecovery { arguments, ending: ending.to_owned(), configuration }))
 }
 
 /// Returns the shard's settings for such a recovery. Refuses arguments that it does not support.
 fn settings<'a>(args: &RecoverArgs, shard: &'a ShardSettings) -> Result<&'a RecoverySettings> {
-    if args.ending.ending() != Ending::Join {
-        return Err(Error::refused("a backup in EBS snapshots can be recovered with --join only")
-            .hint("for another ending, and for a moment after the backup, run the command with --on-volume on an instance that has a volume of the backup (docs/aws.md)"));
-    }
     let here = [
         ("--port", args.port.is_some()),
         ("--listen", args.listen.is_some()),

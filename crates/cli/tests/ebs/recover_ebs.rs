@@ -11,6 +11,7 @@ use backstop_testkit::{ShardLayout, TestShard, TestWorkload, tables};
 use rustix::process::Signal;
 
 use crate::support::program::{Backstop, until};
+use crate::support::recovered_server::RecoveredServer;
 
 /// Limit for every start and every step of these tests, even on a busy machine.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(170);
@@ -152,7 +153,7 @@ async fn recover_leaves_no_instance_after_failure_or_refusal() {
         );
     };
     let alone = fleet.line("alone").replace("--join", "--standalone");
-    fleet.backstop.run(&alone).await.failed(20, &["--join only"]);
+    fleet.backstop.run(&alone).await.failed(20, &["recovery.configuration"]);
     fleet.backstop.run(&format!("{} --port 3399", fleet.line("port"))).await.failed(20, &["--port"]);
     // The configuration gives zone b the subnet of zone a: Terraform creates a volume before it
     // finds the fault, if it finds it.
@@ -163,4 +164,46 @@ async fn recover_leaves_no_instance_after_failure_or_refusal() {
     std::fs::write(fleet.shard.base().join("precious"), "x").unwrap();
     fleet.backstop.run(&fleet.line("")).await.failed(20, &["is not empty"]);
     nothing();
+}
+
+/// One command for a moment: the instance replays the archive itself, despite kills.
+#[tokio::test(flavor = "multi_thread")]
+async fn recover_makes_an_instance_at_a_moment() {
+    let Some(mut fleet) = Fleet::start().await else { return };
+    let configuration = fleet.shard.base().join("instance.toml");
+    let text = std::fs::read_to_string(&fleet.backstop.config).unwrap();
+    std::fs::write(&configuration, text.split("[shards.orders.recovery]").next().unwrap()).unwrap();
+    let key = "BACKSTOP_SHARDS_ORDERS_RECOVERY_CONFIGURATION";
+    fleet.backstop.environment.push((key, configuration.display().to_string()));
+    let primary = fleet.shard.primary();
+    primary
+        .run(&[
+            "CREATE DATABASE one",
+            "CREATE TABLE one.t (id INT PRIMARY KEY)",
+            "INSERT INTO one.t VALUES (1)",
+        ])
+        .await;
+    fleet.backstop.json("backup orders").await;
+    primary.run(&["INSERT INTO one.t VALUES (2)", "INSERT INTO one.t VALUES (3)"]).await;
+    let wanted = primary.gtid_executed().await;
+    primary.run(&["DROP TABLE one.t"]).await;
+    fleet.backstop.json("archive orders --set shards.orders.archive.from=primary --until-caught-up").await;
+    let found = fleet.backstop.json("find orders --table one.t --kind ddl").await;
+    let dropped = found["transactions"][0]["gtid"].as_str().unwrap();
+
+    let into = fleet.shard.base().join("moment");
+    let line = format!("recover orders --to before:{dropped} --standalone --into {}", into.display());
+    for point in ["after:apply", "after:configure", "before:hand_over"] {
+        fleet.backstop.killed(&line, point).await;
+    }
+    let report = fleet.backstop.json(&line).await;
+    assert_eq!(
+        (&report["joined"], &report["transactions_replayed"], &report["gtid_executed"]),
+        (&false.into(), &2.into(), &wanted.to_string().into()),
+        "{report}"
+    );
+    let recovered = RecoveredServer::into(fleet.host.join("server"));
+    assert_eq!(recovered.value("SELECT GROUP_CONCAT(id ORDER BY id) FROM one.t").await, "1,2,3");
+    assert_eq!(recovered.value("SELECT @@GLOBAL.port").await, fleet.port.to_string());
+    assert_eq!(fleet.cloud.left()["protected"], serde_json::json!([true]));
 }

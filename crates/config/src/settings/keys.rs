@@ -26,7 +26,7 @@ pub(super) const GLOBAL_KEYS: [&str; 19] = [
 ];
 
 /// Keys of a shard.
-pub(super) const SHARD_KEYS: [&str; 40] = [
+pub(super) const SHARD_KEYS: [&str; 41] = [
     "credentials.file",
     "credentials.env",
     "credentials.secrets_manager",
@@ -64,6 +64,7 @@ pub(super) const SHARD_KEYS: [&str; 40] = [
     "recovery.subnets",
     "recovery.variables",
     "recovery.state",
+    "recovery.configuration",
     "recovery.tls.ca",
     "recovery.tls.cert",
     "recovery.tls.key",
@@ -101,7 +102,7 @@ pub(super) fn alternatives(key: &str) -> &'static [&'static str] {
         "file" => &["env", "secrets_manager"],
         "env" => &["file", "secrets_manager"],
         "secrets_manager" => &["file", "env"],
-        "members" | "candidate" => &["orchestrator", "cluster"],
+        "members" | "candidate" => &["orchestrator", "cluster", "orchestrator_discover", "without_quorum"],
         "orchestrator" | "cluster" => &["members", "candidate"],
         _ => &[],
     }

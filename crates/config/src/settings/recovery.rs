@@ -8,7 +8,7 @@ use super::table::{TableReader, absolute};
 use super::tls::{self, ServerTls};
 
 /// The keys for creating an instance.
-const RECOVERY_KEYS: [&str; 5] = ["terraform", "playbook", "subnets", "variables", "state"];
+const RECOVERY_KEYS: [&str; 6] = ["terraform", "playbook", "subnets", "variables", "state", "configuration"];
 
 /// The variables of the root module that Backstop sets itself.
 const RESERVED_VARIABLES: [&str; 7] = [
@@ -36,6 +36,9 @@ pub struct RecoverySettings {
     /// Terraform's state: the arguments of its S3 backend except the key, and `prefix`, with which
     /// the keys begin. At least `bucket`.
     pub state: BTreeMap<String, String>,
+    /// The configuration file for Backstop on the instance, which a recovery to a moment needs; an
+    /// absolute path on this host.
+    pub configuration: Option<PathBuf>,
 }
 
 /// Reads the creation of an instance from EBS snapshots and the certificate of a recovered server.
@@ -76,6 +79,7 @@ fn instance(table: TableReader<'_>) -> Option<RecoverySettings> {
             );
         }
     }
+    let configuration = table.read("configuration", absolute);
     table.finish();
     Some(RecoverySettings {
         terraform: terraform?,
@@ -83,6 +87,7 @@ fn instance(table: TableReader<'_>) -> Option<RecoverySettings> {
         subnets: subnets?,
         variables,
         state: state?,
+        configuration,
     })
 }
 

@@ -107,8 +107,9 @@ pub struct CreatedInstance {
 /// repeated safely, even after an attempt that was interrupted anywhere.
 #[async_trait]
 pub trait Playbook: Send + Sync {
-    /// Runs the playbook to its end.
-    async fn run(&self, site: &PlaybookInputs) -> Result<()>;
+    /// Runs the playbook to its end. Returns the output of `backstop recover --json` if that ran on
+    /// the instance.
+    async fn run(&self, site: &PlaybookInputs) -> Result<Option<String>>;
 }
 
 /// Variables of the playbook. No secrets: the adapter that runs it adds those.
@@ -128,8 +129,22 @@ pub struct PlaybookInputs {
     pub options: RecordedSettings,
     /// A server id that no member has.
     pub server_id: u32,
-    /// Source to replicate from: the shard's current primary.
-    pub primary: Endpoint,
+    /// Source to replicate from: the shard's current primary. `None`: the server does not join.
+    pub primary: Option<Endpoint>,
+    /// Recovery that the instance itself performs instead of joining.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_host: Option<HostRecovery>,
     /// Folder of the recovery on this host; only its owner can enter it.
     pub folder: PathBuf,
+}
+
+/// Recovery that Backstop performs on the created instance, from the data on its volumes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRecovery {
+    /// Arguments of `backstop recover` there: the shard, the backup, the moment.
+    pub arguments: Vec<String>,
+    /// Flag of the ending: `--standalone` or `--as-primary`.
+    pub ending: String,
+    /// File on this host that becomes the instance's configuration.
+    pub configuration: PathBuf,
 }

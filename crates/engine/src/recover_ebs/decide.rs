@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::ports::HostRecovery;
 use backstop_repo::Storage;
 use backstop_types::backup::VolumeState;
 use backstop_types::ebs_volume::EbsVolume;
 use backstop_types::server::{RecordedSettings, ServerVersion};
+use backstop_types::topology::Member;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -38,6 +40,8 @@ pub struct EbsRecoveryDecision {
     pub(super) server_id: u32,
     pub(super) server_version: ServerVersion,
     pub(super) settings: RecordedSettings,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) on_host: Option<HostRecovery>,
     folder: PathBuf,
 }
 
@@ -62,26 +66,27 @@ pub struct EbsRecoveryPlan {
 /// Checks everything that can be known beforehand, and makes the decisions that must not change on
 /// a resume.
 pub(super) async fn decide(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryDecision> {
-    let manifest = recovery.manifest;
+    let (manifest, request) = (recovery.manifest, &recovery.request);
     let Storage::Ebs { snapshot_ids, region, volumes } = &manifest.storage else {
-        return Err(Error::refused(format!(
-            "backup {} is not a volume snapshot",
-            recovery.request.backup_id
-        )));
+        return Err(Error::refused(format!("backup {} is not a volume snapshot", request.backup_id)));
     };
     check_complete(recovery, snapshot_ids, region).await?;
-    let members = recovery.topology.members().await?;
-    let (endpoint, primary) = current_primary(&members)?;
-    join::check_followable(primary, &manifest.facts.gtid_executed)?;
-    let primary_zone = recovery.infrastructure.zone(endpoint).await?;
-    let (zone, subnet) = choose_zone(&recovery.request.subnets, &primary_zone)?;
+    let on_host = request.on_host.clone();
+    if on_host.is_some() {
+        check_one_volume(&request.backup_id, snapshot_ids)?;
+    }
+    let (members, primary_zone) = match on_host {
+        None => followed_members(recovery).await?,
+        Some(_) => remaining_members(recovery).await,
+    };
+    let (zone, subnet) = choose_zone(&request.subnets, &primary_zone)?;
     let named = new_run_id(&recovery.ctx.host)?;
     let snapshots = devices(snapshot_ids, volumes)?;
     Ok(EbsRecoveryDecision {
         recovery_id: format!("r-{named}"),
-        shard: recovery.request.shard.clone(),
-        backup_id: recovery.request.backup_id.clone(),
-        target: recovery.request.target.clone(),
+        shard: request.shard.clone(),
+        backup_id: request.backup_id.clone(),
+        target: request.target.clone(),
         primary_zone,
         zone,
         subnet,
@@ -91,8 +96,43 @@ pub(super) async fn decide(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryDeci
         server_id: join::server_id(recovery.ctx, &members)?,
         server_version: manifest.facts.server_version.clone(),
         settings: manifest.facts.settings.clone(),
-        folder: folder(&recovery.request)?,
+        on_host,
+        folder: folder(request)?,
     })
+}
+
+/// Refuses a recovery on the instance from several volumes: Backstop does not assemble a data
+/// directory from them.
+fn check_one_volume(id: &BackupId, snapshot_ids: &[String]) -> Result<()> {
+    if snapshot_ids.len() == 1 {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "backup {id} has {} volumes, and only --join recovers it on a new instance",
+        snapshot_ids.len()
+    ))
+    .hint("for another ending mount its volumes, and run the command with --on-volume and the paths in --defaults-file (docs/aws.md)"))
+}
+
+/// Returns the members and the zone of the primary, which must be able to send what the snapshots
+/// lack.
+async fn followed_members(recovery: &EbsRecovery<'_>) -> Result<(Vec<Member>, String)> {
+    let members = recovery.topology.members().await?;
+    let (endpoint, primary) = current_primary(&members)?;
+    join::check_followable(primary, &recovery.manifest.facts.gtid_executed)?;
+    let zone = recovery.infrastructure.zone(endpoint).await?;
+    Ok((members, zone))
+}
+
+/// Returns the members that are left and the zone of the primary. All may be lost: then there are
+/// none, and the zone is empty.
+async fn remaining_members(recovery: &EbsRecovery<'_>) -> (Vec<Member>, String) {
+    let members = recovery.topology.members().await.unwrap_or_default();
+    let zone = match current_primary(&members) {
+        Ok((endpoint, _)) => recovery.infrastructure.zone(endpoint).await.unwrap_or_default(),
+        Err(_) => String::new(),
+    };
+    (members, zone)
 }
 
 /// Checks that the snapshots are complete and proven, as volumes and server require.
@@ -180,7 +220,9 @@ fn folder(request: &EbsRecoveryRequest) -> Result<PathBuf> {
 impl EbsRecoveryDecision {
     /// Checks that a resumed rebuild is the one that was begun.
     pub(super) fn is_of(&self, request: &EbsRecoveryRequest) -> Result<()> {
-        if (&self.shard, &self.target) == (&request.shard, &request.target) {
+        let ending = |on_host: &Option<HostRecovery>| on_host.as_ref().map(|on_host| on_host.ending.clone());
+        let same_ending = ending(&self.on_host) == ending(&request.on_host);
+        if same_ending && (&self.shard, &self.target) == (&request.shard, &request.target) {
             return Ok(());
         }
         Err(Error::refused(format!(

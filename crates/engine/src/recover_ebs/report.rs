@@ -4,7 +4,9 @@ use backstop_types::finding::Finding;
 use backstop_types::ids::Endpoint;
 use serde::Serialize;
 
-use super::{BackupId, CreatedInstance, EbsRecoveryDecision, GtidSet, ShardName, VolumeInitialization};
+use super::{
+    BackupId, CreatedInstance, EbsRecoveryDecision, GtidSet, HostReport, ShardName, VolumeInitialization,
+};
 use crate::report::RecoverSeconds;
 
 /// Output of `recover --json` for a backup in volume snapshots: the fields of a recovery on this
@@ -19,12 +21,12 @@ pub struct EbsRecoveryReport {
     pub target: String,
     /// GTID set of the server at the hand-over.
     pub gtid_executed: GtidSet,
-    /// Number of transactions applied from the archive: none, since the primary sends what the
-    /// snapshots lack.
+    /// Number of transactions applied from the archive: none if it joined, since the primary sends
+    /// what the snapshots lack.
     pub transactions_replayed: u64,
     /// Address of the server.
     pub server: Endpoint,
-    /// Always true: it replicates from the shard's primary and has caught up.
+    /// True if it replicates from the shard's primary and has caught up.
     pub joined: bool,
     /// The instance it runs on, as EC2 names it.
     pub instance: RecoveredInstance,
@@ -53,19 +55,19 @@ impl EbsRecoveryReport {
     pub(super) fn of(
         decided: EbsRecoveryDecision,
         made: CreatedInstance,
-        held: GtidSet,
+        recovered: HostReport,
         loading: VolumeInitialization,
         seconds: RecoverSeconds,
     ) -> Self {
         Self {
-            next: next(&decided, &made, loading),
+            next: next(&decided, &made, loading, recovered.next),
             shard: decided.shard,
             backup_id: decided.backup_id,
             target: decided.target,
-            gtid_executed: held,
-            transactions_replayed: 0,
+            gtid_executed: recovered.gtid_executed,
+            transactions_replayed: recovered.transactions_replayed,
             server: made.server,
-            joined: true,
+            joined: recovered.joined,
             instance: RecoveredInstance {
                 recovery_id: decided.recovery_id,
                 instance_id: made.instance_id,
@@ -90,17 +92,28 @@ impl EbsRecoveryReport {
     }
 }
 
-fn next(decided: &EbsRecoveryDecision, made: &CreatedInstance, loading: VolumeInitialization) -> Vec<String> {
+fn next(
+    decided: &EbsRecoveryDecision,
+    made: &CreatedInstance,
+    loading: VolumeInitialization,
+    on_host: Vec<String>,
+) -> Vec<String> {
     let (server, id) = (&made.server, &decided.recovery_id);
-    let mut next = vec![
+    let joined = [
         format!(
             "have orchestrator discover it (`orchestrator-client -c discover -i {server}`); without orchestrator, add it to the shard's `members`"
         ),
         "it is not a candidate primary: register it in orchestrator if it should be one".to_owned(),
         "semi-synchronous replication is as the playbook leaves it: check it if the shard relies on it"
             .to_owned(),
-        format!("to remove it later, set `protected = false` and destroy Terraform's state of recovery {id}"),
     ];
+    let mut next: Vec<String> = match decided.on_host {
+        None => joined.into(),
+        Some(_) => on_host.into_iter().map(|step| format!("on the instance: {step}")).collect(),
+    };
+    next.push(format!(
+        "to remove it later, set `protected = false` and destroy Terraform's state of recovery {id}"
+    ));
     match loading {
         VolumeInitialization::Loaded => {}
         VolumeInitialization::Percent(percent) => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use backstop_engine::ports::HostRecovery;
 use backstop_engine::recover_ebs::{EbsRecovery, EbsRecoveryReport, EbsRecoveryRequest, rebuild};
 use backstop_types::backup::VolumeState;
 use backstop_types::error::{ErrorKind, Result};
@@ -18,6 +19,10 @@ impl World {
     }
 
     async fn rebuilt(&self) -> Result<EbsRecoveryReport> {
+        self.rebuilt_with(None).await
+    }
+
+    async fn rebuilt_with(&self, on_host: Option<HostRecovery>) -> Result<EbsRecoveryReport> {
         let reader = self.repository.reader(&self.shard);
         let manifest = reader.manifest(&self.backups().await[0]).await.unwrap();
         let zones = ["eu-a", "eu-b"].map(|zone| (zone.to_owned(), format!("subnet-{zone}")));
@@ -27,6 +32,7 @@ impl World {
             backup_id: manifest.facts.backup_id.clone(),
             into: self.dir.path().join("into"),
             subnets: BTreeMap::from(zones),
+            on_host,
         };
         let story = EbsRecovery {
             manifest: &manifest,
@@ -52,6 +58,45 @@ async fn rebuild_runs_its_steps_in_order_and_protects_the_server_at_the_end() {
     );
     assert!(world.told("applied in eu-b: Off") && world.told("applied in eu-b: On"));
     assert!(report.joined);
+}
+
+/// After a total loss there is no primary to ask: neither for its zone nor to follow.
+#[tokio::test]
+async fn rebuild_lets_the_instance_recover_itself_for_another_ending() {
+    for lost in [false, true] {
+        let world = World::with_volume_backup().await;
+        if lost {
+            world.fail("members");
+        }
+        let on_host = HostRecovery {
+            arguments: ["orders", "--to", "latest"].map(str::to_owned).into(),
+            ending: "--as-primary".to_owned(),
+            configuration: "/etc/backstop/instance.toml".into(),
+        };
+        let report = world.rebuilt_with(Some(on_host.clone())).await.unwrap();
+        let zone = if lost { "" } else { " zone" };
+        assert_eq!(
+            steps(&world.took()),
+            format!(
+                "[decide] state tagged members{zone} [apply] apply [configure] playbook [protect] apply [loaded] \
+                 volumes [hand_over]"
+            )
+        );
+        assert!(world.told("on the instance: orders --to latest --as-primary --port 3306 --listen db9"));
+        assert_eq!((report.joined, report.transactions_replayed), (false, 3));
+        assert!(report.next.contains(&"on the instance: look".to_owned()), "{:?}", report.next);
+        let again = world.rebuilt_with(Some(on_host)).await.unwrap();
+        assert_eq!(
+            (again.transactions_replayed, again.joined),
+            (3, false),
+            "a repeated command reports the same"
+        );
+        assert_eq!(
+            world.rebuilt().await.unwrap_err().kind,
+            ErrorKind::Refused,
+            "it was begun with another ending"
+        );
+    }
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ mod tests {
             times += given(&notices, second, &["no candidate"]).len();
         }
         assert_eq!(times, 2, "in two hours");
-        assert_eq!(given(&notices, 7201, &["no candidate", "lacks 1"]), ["lacks 1"]);
+        assert_eq!(given(&notices, 7199, &["no candidate", "lacks 1"]), ["lacks 1"]);
         assert!(given(&notices, 7204, &[]).is_empty());
         assert_eq!(given(&notices, 7207, &["no candidate"]), ["no candidate"], "it holds again");
     }
