@@ -154,6 +154,11 @@ def terraform(folder, url):
     old_provider.fit_recovered_instance(bench)
     bench.change("modules/recovered-instance/versions.tf", '"hashicorp/aws"', f'"{HOST}/hashicorp/aws"')
     bench.change("modules/recovered-instance/versions.tf", ">= 6.10, < 7.0", old_provider.VERSION)
+    # Without a source of its own a module would ask the registry.
+    provider = f'terraform {{\n  required_providers {{\n    aws = {{ source = "{HOST}/hashicorp/aws" }}\n  }}\n}}\n'
+    for module in (bench.folder / "modules" / "shared").iterdir():
+        if (module / "main.tf").exists():
+            (module / "versions.tf").write_text(provider)
     mirror = folder / "mirror" / HOST / "hashicorp" / "aws" / old_provider.VERSION
     mirror.mkdir(parents=True)
     (mirror / "linux_amd64").symlink_to(old_provider.install(), target_is_directory=True)

@@ -132,6 +132,6 @@ fn settings<'a>(args: &RecoverArgs, shard: &'a ShardSettings) -> Result<&'a Reco
             "cannot make an instance from EBS snapshots: shard `{}` has no table `recovery`",
             args.shard
         ))
-        .hint("write the table (docs/aws.md, \"Recovering\")")
+        .hint("write the table (docs/aws.md, \"Recovering\"), or run the command with --on-volume on an instance that has a volume of the backup")
     })
 }

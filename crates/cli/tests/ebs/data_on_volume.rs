@@ -66,7 +66,11 @@ async fn the_archive_is_replayed_on_a_volume_of_the_backup() {
         "nothing was touched"
     );
     assert_eq!(primary.value("SELECT 1").await, "1");
-    fleet.backstop.run(&line.replace(" --on-volume", "")).await.failed(20, &["--join only", "--on-volume"]);
+    fleet
+        .backstop
+        .run(&line.replace(" --on-volume", ""))
+        .await
+        .failed(20, &["no table `recovery`", "--on-volume"]);
     // Two transactions more than the backup holds, at every kill.
     for point in ["after:decide", "before:start", "before:replay", "after:replay", "before:hand_over"] {
         fleet.backstop.killed(&line, point).await;

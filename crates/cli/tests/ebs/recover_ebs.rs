@@ -169,12 +169,12 @@ async fn recover_leaves_no_instance_after_failure_or_refusal() {
 /// One command for a moment: the instance replays the archive itself, despite kills.
 #[tokio::test(flavor = "multi_thread")]
 async fn recover_makes_an_instance_at_a_moment() {
-    let Some(mut fleet) = Fleet::start().await else { return };
+    let Some(fleet) = Fleet::start().await else { return };
     let configuration = fleet.shard.base().join("instance.toml");
     let text = std::fs::read_to_string(&fleet.backstop.config).unwrap();
     std::fs::write(&configuration, text.split("[shards.orders.recovery]").next().unwrap()).unwrap();
-    let key = "BACKSTOP_SHARDS_ORDERS_RECOVERY_CONFIGURATION";
-    fleet.backstop.environment.push((key, configuration.display().to_string()));
+    let named = format!("[shards.orders.recovery]\nconfiguration = '{}'", configuration.display());
+    std::fs::write(&fleet.backstop.config, text.replacen("[shards.orders.recovery]", &named, 1)).unwrap();
     let primary = fleet.shard.primary();
     primary
         .run(&[

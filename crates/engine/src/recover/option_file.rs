@@ -134,12 +134,23 @@ fn phase_options(decided: &RecoveryDecision, phase: Phase, scheduler: bool) -> S
 fn move_aside(file: &Path, aside: &Path) -> Result<()> {
     let Some(name) = file.file_name() else { return Ok(()) };
     let to = aside.join(format!("{}.donor", name.to_string_lossy()));
-    match std::fs::rename(file, &to) {
+    let moved = match std::fs::rename(file, &to) {
+        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => copy_and_remove(file, &to),
+        moved => moved,
+    };
+    match moved {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).failed(format!("cannot move {} to {}", file.display(), to.display()))
         }
         _ => Ok(()),
     }
+}
+
+/// Moves a file from a data directory that is a mounted volume. A repeated run copies it again.
+fn copy_and_remove(file: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::copy(file, to)?;
+    std::fs::File::open(to)?.sync_all()?;
+    std::fs::remove_file(file)
 }
 
 /// Writes the replacement of a file beside it, durably, and returns its path.

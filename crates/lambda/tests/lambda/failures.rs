@@ -85,7 +85,7 @@ async fn second_attempt_completes_after_a_lost_function() {
     assert!(orphans.iter().all(|orphan| !fleet.snapshots().contains(orphan)));
 
     // Lost after the commit, before its answer. EC2 has stored the backup before it.
-    fleet.ec2.with(|ec2| ec2.snapshots.iter_mut().for_each(|shot| "completed".clone_into(&mut shot.state)));
+    fleet.stores();
     let event = at("2026-11-23T23:56:00Z");
     let mut lost = Function::start(&fleet, "waits").await;
     lost.begin("r-2", event.clone());

@@ -26,6 +26,7 @@ async fn primary_is_backed_up_without_a_candidate_unless_the_secret_allows_repli
     assert_eq!(source(&report), (primary, "primary"), "{report}");
     function.logs("\"event\":\"candidate_expired\",\"shard\":\"shop-1\"").await;
 
+    fleet.stores();
     let mut entry = fleet.entry();
     entry["source"] = json!("any-replica");
     fleet.keeps("prod/orders", &entry);
@@ -43,6 +44,7 @@ async fn last_known_replica_is_backed_up_without_a_quorum_by_request() {
     fleet.orchestrator.says("leader-check", 404, "\"Not leader\"");
     function.fails(shard(), 300, "failed", &["cannot find orchestrator's leader"]).await;
 
+    fleet.stores();
     let mut entry = fleet.entry();
     entry["without_quorum"] = json!("last-known");
     fleet.keeps("prod/orders", &entry);

@@ -41,7 +41,7 @@ async fn function_survives_a_rotation_between_reading_and_login() {
     }
     fleet.keeps("prod/orders", &entry);
     function.logs("the credentials have changed and were read again").await;
-    let report = function.succeeds("r-2", json!({"secret_id": "prod/orders"})).await;
+    let report = function.succeeds("r-2", json!({"secret_id": "prod/orders", "kind": "on_demand"})).await;
     assert_eq!(report["source"]["port"], fleet.shard.candidate().endpoint().port, "{report}");
     assert!(!function.log().contains("backup_failed") && !function.log().contains("Rotated-1"));
     assert_eq!(fleet.snapshots().len(), 2);
