@@ -10,6 +10,16 @@ import shard
 
 @pytest.fixture(scope="module")
 def primary(tmp_path_factory):
+    yield from started(tmp_path_factory)
+
+
+@pytest.fixture
+def own_primary(tmp_path_factory):
+    """For a test that changes the primary for good: a worker may run it before others of its module."""
+    yield from started(tmp_path_factory)
+
+
+def started(tmp_path_factory):
     if os.geteuid() != 0:
         pytest.skip("left out: only root can mount the image that stands in for a volume")
     if not shutil.which("mkfs.xfs"):

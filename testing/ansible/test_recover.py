@@ -245,10 +245,13 @@ def test_a_kill_within_the_reset_is_continued(primary, instance):
     equal(primary, instance)
 
 
-def test_what_the_primary_has_purged_is_named(primary, instance):
-    """The last test: the primary's older binary logs are gone after it."""
+def test_what_the_primary_has_purged_is_named(own_primary, tmp_path):
+    primary, instance = own_primary, shard.Instance(tmp_path / "host", own_primary.snapshotted)
     for sql in ("FLUSH BINARY LOGS", "INSERT INTO app.t (v) VALUES ('last')"):
         shard.rows(primary.socket, sql)
     newest = shard.rows(primary.socket, "SHOW BINARY LOG STATUS")[0][0]
     shard.rows(primary.socket, f"PURGE BINARY LOGS TO '{newest}'")
-    refused(primary, instance, "has purged binary logs that the backup lacks")
+    try:
+        refused(primary, instance, "has purged binary logs that the backup lacks")
+    finally:
+        instance.end()
