@@ -2,7 +2,7 @@
 //!
 //! A backup is visible only after its commit. If the snapshot itself is the backup (EBS), only its
 //! ids are stored, and the run waits for its blocks, as long as it may, after the commit and
-//! without any lock or lease. Whoever sees the end of the snapshots records it
+//! without any lock or lease. The one that sees the end of the snapshots records it
 //! ([`record_completion`]). A killed run leaves a lease that the next run supersedes, artefacts named after the run that the next
 //! command on this host removes, and packs that `prune` sweeps.
 

@@ -60,7 +60,7 @@ struct CachedCredentials {
     current: Credentials,
     read_at: Duration,
     reads: u64,
-    /// What each server refused since its last accepted login with the current credentials.
+    /// The refusals of each server since its last accepted login with the current credentials.
     refused: BTreeMap<String, Refusals>,
     /// Credentials that each server accepted last.
     accepted: BTreeMap<String, Credentials>,
@@ -267,7 +267,7 @@ impl SharedCredentials {
         refused.times == 0 || (unchanged && wrong_password && older)
     }
 
-    /// Records an accepted login, after which the server counts wrong passwords anew.
+    /// Records an accepted login, after which the server counts wrong passwords from zero.
     fn accepted(&self, there: &str, tried: Credentials) {
         let mut state = self.state();
         if state.current.logs_in_like(&tried) {

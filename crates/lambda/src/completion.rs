@@ -51,7 +51,7 @@ async fn complete_message(message: &CompletionMessage, aws: &AwsClient, ctx: &Ru
             SetStanding::Open
                 if set.state == VolumeState::Pending && is_of_one(&event.snapshot_ids, &set) =>
             {
-                // Another snapshot of the set is still pending, and has an event of its own.
+                // Another snapshot of the set is still pending, and its event will follow.
                 let backup_id = set.backup_id.as_str();
                 tracing::info!(event = "set_pending", backup_id);
             }

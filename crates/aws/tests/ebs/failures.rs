@@ -43,7 +43,7 @@ async fn throttled_calls_are_retried_before_the_lock_only() {
     assert_eq!(host.snapshots().len(), 1);
 }
 
-/// EC2 throttles by account and region, whoever calls
+/// EC2 throttles by account and region, and so also for the calls of others
 /// (<https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html>).
 #[tokio::test(flavor = "multi_thread")]
 async fn throttled_snapshot_releases_the_lock_and_is_tried_again() {
@@ -53,7 +53,7 @@ async fn throttled_snapshot_releases_the_lock_and_is_tried_again() {
             rules.throttled.insert("CreateSnapshots".to_owned(), times);
         }
     };
-    // Throttled once: the second freeze has a position of its own.
+    // Throttled at every freeze.
     let ebs = host.ebs_when("after:freeze", throttle(1)).await;
     let shard = &host.shard;
     let taken = ebs.take(&new_run_id()).await;
