@@ -204,4 +204,10 @@ async fn recover_makes_an_instance_at_a_moment() {
     assert_eq!(recovered.value("SELECT GROUP_CONCAT(id ORDER BY id) FROM one.t").await, "1,2,3");
     assert_eq!(recovered.value("SELECT @@GLOBAL.port").await, fleet.port.to_string());
     assert_eq!(fleet.cloud.left()["protected"], serde_json::json!([true]));
+    let again = fleet.backstop.json(&line).await;
+    assert_eq!(
+        (&again["instance"], &again["gtid_executed"], &again["transactions_replayed"]),
+        (&report["instance"], &report["gtid_executed"], &report["transactions_replayed"]),
+        "a repeated command reports the same"
+    );
 }
