@@ -13,6 +13,9 @@ use crate::support::program::{Backstop, RunningBackstop, until};
 use crate::support::recoverable_rows::lost;
 use crate::support::stored_archive::{ARCHIVE, assert_identical, held};
 
+/// Number of commits that a primary acknowledged to its clients after the archiver had.
+const ACKNOWLEDGED: &str = "SELECT VARIABLE_VALUE FROM performance_schema.global_status \
+                            WHERE VARIABLE_NAME = 'Rpl_semi_sync_source_yes_tx'";
 const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
 fn written(backstop: &Backstop, password: &str) {
@@ -108,12 +111,29 @@ async fn refused(server: &TestMember, earlier: u64, program: &RunningBackstop) {
     }
 }
 
+/// Loads semi-synchronous replication on a replica, so that a promotion only turns it on.
+async fn waits_for_archiver_once_primary(replica: &TestMember) {
+    let statements = [
+        "SET GLOBAL super_read_only = OFF",
+        "SET sql_log_bin = 0",
+        "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'",
+        "SET GLOBAL rpl_semi_sync_source_timeout = 4294967295",
+        "SET GLOBAL super_read_only = ON",
+    ];
+    replica.run(&statements).await;
+}
+
 /// Makes the second member the primary, and the first its replica.
 async fn taken_over(shard: &TestShard, password: &str) {
     let [old, new] = &shard.members[..] else { panic!("two members") };
     old.run(&["SET GLOBAL super_read_only = ON"]).await;
     new.wait_for(&old.gtid_executed().await).await;
-    new.run(&["STOP REPLICA", "RESET REPLICA ALL"]).await;
+    new.run(&[
+        "STOP REPLICA",
+        "RESET REPLICA ALL",
+        "SET GLOBAL rpl_semi_sync_source_enabled = ON",
+    ])
+    .await;
     new.run(&["SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF"]).await;
     let source = format!(
         "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {}, \
@@ -146,6 +166,7 @@ async fn archiver_logs_in_at_the_next_primary_with_the_rotated_password() {
     written(&backstop, "Second-1");
     before.wait_for_more(20).await;
 
+    waits_for_archiver_once_primary(db2).await;
     taken_over(&shard, "Second-1").await;
     let before = before.stop().await;
     let after = TestWorkload::start(db2).await;
@@ -156,6 +177,8 @@ async fn archiver_logs_in_at_the_next_primary_with_the_rotated_password() {
         assert_eq!(lost(&backstop, rows).await, Vec::<u64>::new(), "acknowledged by the {primary} primary");
     }
     assert_eq!(missing_on(&before, db2).await, Vec::<u64>::new());
+    let acknowledged: u64 = db2.value(ACKNOWLEDGED).await.parse().unwrap();
+    assert!(acknowledged >= 20, "{acknowledged} commits of the second primary waited for the archiver");
 
     archiver.signal(Signal::TERM);
     let ran = archiver.end().await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backstop_binlog::Session;
 use backstop_config::settings::ArchiveAck;
-use backstop_policy::stream_or_fork::{StreamFrom, stream_from};
+use backstop_policy::stream_or_fork::{BinlogPosition, StreamFrom, stream_from};
 use backstop_policy::topology::current_primary;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
@@ -32,6 +32,8 @@ pub(super) struct Monitor<'a> {
     archiver: &'a Archiver<'a>,
     source: &'a ChosenSource<'a>,
     session: Option<Session>,
+    /// Archived transactions that the source had when it was asked last, from its stream or not.
+    archived: GtidSet,
     /// Consecutive polls without an answer.
     unanswered: u32,
     /// GTID set of the primary at a moment, until the archive contains it.
@@ -39,8 +41,10 @@ pub(super) struct Monitor<'a> {
 }
 
 impl<'a> Monitor<'a> {
-    pub(super) fn new(archiver: &'a Archiver<'a>, source: &'a ChosenSource<'a>) -> Self {
-        Self { archiver, source, session: None, unanswered: 0, had: None }
+    /// `reached` are all transactions of the source when the stream was begun.
+    pub(super) fn new(archiver: &'a Archiver<'a>, source: &'a ChosenSource<'a>, reached: &GtidSet) -> Self {
+        let archived = reached.intersect(&archiver.shared.queue.archived().gtids);
+        Self { archiver, source, session: None, archived, unanswered: 0, had: None }
     }
 
     /// Returns when another server should be streamed from, or the same one again because its
@@ -70,7 +74,7 @@ impl<'a> Monitor<'a> {
     /// not fit. Only a position that fits is reported as complete or acknowledged again.
     async fn check_source(&mut self) -> Option<String> {
         let Shared { alerts, queue, .. } = &self.archiver.shared;
-        // Both are read before the source's position, which only moves forward.
+        // All are read before the source's position, which only moves forward.
         let streamed = self.archiver.stream_position.get()?;
         let asked_at = self.archiver.now();
         let asked = match self.ask().await {
@@ -87,19 +91,32 @@ impl<'a> Monitor<'a> {
         };
         self.unanswered = 0;
         alerts.clear("source poll");
-        if let Some(why) = asked.misfit(&streamed) {
+        let archived = &queue.archived().gtids;
+        if let Some(why) = asked.misfit(&streamed).or_else(|| asked.lost(&self.archived)) {
             return Some(why);
         }
+        self.archived = asked.reached.intersect(archived);
         if queue.given_up().is_some() {
             return None; // the next round resumes at the archive's end
         }
         if self.source.from.role == Role::Primary {
             self.complete(asked_at, &asked.reached);
         }
-        if self.archiver.ack().is_some() && asked.is_at(&streamed) && self.is_durable(&streamed) {
-            self.acknowledge_again(&streamed).await;
+        if let Some(place) = self.durable_place(&streamed, asked) {
+            self.acknowledge_again(place).await;
         }
         None
+    }
+
+    /// Returns the source's position if everything before it is durable: the stream is there, or
+    /// the archive has all of the source's transactions from other servers. After a failover that
+    /// includes commits that wait for an acknowledgement, which the previous primary had replicated
+    /// and which this stream therefore leaves out.
+    fn durable_place(&self, streamed: &StreamPosition, asked: SourcePosition) -> Option<BinlogPosition> {
+        self.archiver.ack()?;
+        let archived = &self.archiver.shared.queue.archived().gtids;
+        let is_streamed = asked.is_at(streamed) && self.is_durable(streamed);
+        (is_streamed || asked.reached.is_subset_of(archived)).then_some(asked.place)?
     }
 
     async fn ask(&mut self) -> Result<SourcePosition> {
@@ -127,15 +144,15 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    /// Repeats the last acknowledgement, which may have been lost with the previous connection: its
-    /// commit would wait for ever. If no commit of the source waits, the acknowledgement is not
-    /// repeated: it covers all lower offsets in any file of that name.
-    async fn acknowledge_again(&mut self, streamed: &StreamPosition) {
-        let (Some(session), Some(place)) = (&mut self.session, &streamed.place) else { return };
+    /// Acknowledges this position if a commit of the source waits: the acknowledgement may have been
+    /// lost with the previous connection, or the stream leaves the commit out. If none waits, none
+    /// is sent: it would cover all lower offsets in any file of that name.
+    async fn acknowledge_again(&mut self, place: BinlogPosition) {
+        let Some(session) = &mut self.session else { return };
         let waiting = stream_position::semi_sync(session, "wait_sessions").await.ok().flatten();
         if waiting.is_some_and(|count| count.parse() != Ok(0_u64)) {
             let source = self.source.from.server_uuid;
-            let at = AckPosition { source, file: place.file.clone(), offset: place.offset };
+            let at = AckPosition { source, file: place.file, offset: place.offset };
             self.archiver.shared.semi_sync_ack.acknowledge(&at).await;
         }
     }

@@ -94,7 +94,7 @@ pub(super) struct Queue {
 pub(super) struct ArchivedProgress {
     /// Server of the newest archived segment.
     pub(super) source: Option<ServerUuid>,
-    /// The source's GTID set up to the archive's end.
+    /// All transactions of the timeline that are archived, from whichever server.
     pub(super) gtids: GtidSet,
     /// Last moment at which the archive contained everything of its source.
     pub(super) complete_to: Option<DateTime<Utc>>,
@@ -110,7 +110,7 @@ impl ArchivedProgress {
         committed: Option<(DateTime<Utc>, DateTime<Utc>)>,
     ) {
         self.source = Some(source);
-        self.gtids = gtids;
+        self.gtids = self.gtids.union(&gtids);
         self.last_commit = committed.map(|(_, last)| last).or(self.last_commit);
     }
 }
@@ -414,7 +414,12 @@ impl Queue {
     pub(super) fn source_complete(&self, source: ServerUuid, gtids: &GtidSet) {
         let archived = &mut self.state().archived;
         archived.source = Some(source);
-        archived.gtids.clone_from(gtids);
+        archived.gtids = archived.gtids.union(gtids);
+    }
+
+    /// Records what the archive holds where a timeline begins or is resumed.
+    pub(super) fn archive_holds(&self, gtids: Option<&GtidSet>) {
+        self.state().archived.gtids = gtids.cloned().unwrap_or_default();
     }
 
     /// Records that everything the primary had at this moment is archived.

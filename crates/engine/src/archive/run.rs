@@ -87,7 +87,9 @@ impl Archiver<'_> {
         let (held, last) = self.shared.store.held().await;
         let (queue, disk) = (self.shared.queue.clone(), self.shared.disk.clone());
         let spool = Spool::new(&config.spool, queue, disk)?;
-        Ok(StreamLoop::new(self, StreamState::new(spool, held, last)))
+        let state = StreamState::new(spool, held, last);
+        self.shared.queue.archive_holds(state.held.as_ref());
+        Ok(StreamLoop::new(self, state))
     }
 
     /// Archives the streamed transactions within [`SHUTDOWN_DRAIN_TIMEOUT`].

@@ -241,6 +241,7 @@ impl<'a> StreamLoop<'a> {
         let (source, at) = (from.server_uuid, archiver.now());
         self.report.forks.push(ArchivedFork { source, lacks: lacks.clone(), at });
         self.state.begin_timeline(common);
+        archiver.shared.queue.archive_holds(self.state.held.as_ref());
         archiver.shared.queue.force_upload();
         Ok(())
     }
@@ -268,6 +269,7 @@ impl<'a> StreamLoop<'a> {
             return Ok(AfterRound::Again);
         };
         segmenter.based_on(&opened.history.purged);
+        let reached = opened.history.reached.clone();
         let (mode, at_end) = (archiver.semi_sync_mode(), archiver.at_binlog_end());
         let (stream, acknowledger) =
             opened.stream(source.identity, segmenter.held().clone(), mode, at_end).await?;
@@ -289,7 +291,7 @@ impl<'a> StreamLoop<'a> {
             // The monitor first: a source that always has more events would use up the share of
             // this task, and the monitor would never see a new primary.
             biased;
-            () = Monitor::new(archiver, &source).until_source_changes() => None,
+            () = Monitor::new(archiver, &source, &reached).until_source_changes() => None,
             ended = reader.read() => Some(ended),
         };
         archiver.shared.semi_sync_ack.disconnect().await;
@@ -336,6 +338,7 @@ impl<'a> StreamLoop<'a> {
         archiver.wait_until_idle().await;
         let (held, last) = archiver.shared.store.held().await;
         self.state.restart(held, last);
+        archiver.shared.queue.archive_holds(self.state.held.as_ref());
         for path in archiver.shared.queue.restart() {
             let disk = &*archiver.shared.disk;
             if !disk.exists(&spool_journal::journal_path(&path)) {

@@ -64,16 +64,23 @@ impl SourcePosition {
         source_mismatch(streamed.place.as_ref(), &streamed.held, self.place.as_ref(), &self.reached)
     }
 
+    /// Returns the reason why a source that had these transactions before this position was read is
+    /// no longer the same.
+    pub(super) fn lost(&self, had: &GtidSet) -> Option<String> {
+        source_mismatch(None, had, None, &self.reached)
+    }
+
     /// True if nothing was written since the stream was at this position.
     pub(super) fn is_at(&self, streamed: &StreamPosition) -> bool {
         self.place.is_some() && self.place == streamed.place && self.reached.is_subset_of(&streamed.held)
     }
 }
 
-/// Reads a server's position.
+/// Reads a server's position. The GTID set is read last, so that it has every transaction before the
+/// place: who holds the set may acknowledge the place.
 pub(super) async fn source_position(session: &mut Session) -> Result<SourcePosition> {
-    let reached = binlog_gtids(session).await?;
-    Ok(SourcePosition { place: binlog_position(session).await?, reached })
+    let place = binlog_position(session).await?;
+    Ok(SourcePosition { place, reached: binlog_gtids(session).await? })
 }
 
 /// Returns the position at which a server writes its binlog; `None`: it has no binlog.

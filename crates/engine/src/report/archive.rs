@@ -14,7 +14,7 @@ pub struct ArchiveReport {
     pub source: Option<Endpoint>,
     /// Transactions that this archiver has archived.
     pub transactions: u64,
-    /// The source's history up to the end of what it has archived; empty if it archived nothing.
+    /// All transactions of the timeline that are archived.
     pub archived: GtidSet,
     /// Permanently missing transactions, by the time of detection.
     pub gaps: Vec<ArchivedGap>,

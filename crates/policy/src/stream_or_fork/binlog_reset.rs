@@ -41,7 +41,7 @@ pub fn source_mismatch(
 ) -> Option<String> {
     let lacks = held.subtract(reached);
     if !lacks.is_empty() {
-        return Some(format!("it lacks transactions that it sent: {lacks}"));
+        return Some(format!("it lacks transactions that it had: {lacks}"));
     }
     let (streamed, source) = (streamed?, source?);
     source.begins_again_after(streamed).then(|| {
