@@ -1,11 +1,15 @@
-"""AWS for one test: cloud.py FOLDER PRIMARY SOURCE DATADIR
+"""AWS for one test: cloud.py FOLDER PRIMARY SOURCE MEMBER MOUNT
 
 moto's server with a network in two zones, the instances of a shard's primary and of the source of its backups, and a bucket for
 states; and a copy of the modules under FOLDER/terraform that a provider of 2021 can apply. Says where everything is in one
 line of JSON, and serves until it is ended.
 
-EBS is stood in for: when a snapshot is made, the data directory is copied to an XFS image, FOLDER/images/SNAPSHOT, with the server's
-process stopped; when a volume made from it is attached, a copy of the image becomes a loop device, which is known under
+MEMBER is the folder of the source's server: `data` in it is on the volume /dev/sdf, which recovered instances mount at MOUNT. If there
+is `redo`, that is a volume of its own, /dev/sdg, which the server sees as `redo` beside MEMBER; both then have tags with their mount
+points.
+
+EBS is stood in for: when snapshots are made, the folder of each volume is copied to an XFS image, FOLDER/images/SNAPSHOT, with the
+server's process stopped; when a volume made from one is attached, a copy of the image becomes a loop device, which is known under
 /dev/disk/by-id as the volume of an EC2 instance is. What is recovered is then what was snapshotted. Needs root.
 """
 
@@ -53,28 +57,36 @@ def run(*command):
     return done.stdout.strip()
 
 
-def copies(images, datadir):
-    """Copies the data directory in the moment of each snapshot."""
-    take = EC2Backend.create_snapshot
+def copies(images, member):
+    """Copies the volumes in the moment of their snapshots."""
+    take, take_all = EC2Backend.create_snapshot, EC2Backend.create_snapshots
 
-    def take_and_copy(self, *arguments, **named):
-        image, mount = images / "taken", images / "mount"
+    def take_and_copy(self, volume_id, *arguments, **named):
+        made = take(self, volume_id, *arguments, **named)
+        image, mount = images / made.id, images / "mount"
         run("truncate", "-s", "1G", image)
         run("mkfs.xfs", "-q", image)
         mount.mkdir(exist_ok=True)
         run("mount", "-o", "loop,nouuid", image, mount)
-        pid = server_on(datadir)
-        os.kill(pid, signal.SIGSTOP)
         try:
-            made = take(self, *arguments, **named)
-            shutil.copytree(datadir, mount / "data", ignore=shutil.ignore_patterns("*.sock", "*.sock.lock"))
+            if self.volumes[volume_id].attachment.device == "/dev/sdg":
+                shutil.copytree(member / "redo", mount, dirs_exist_ok=True)
+            else:
+                shutil.copytree(member / "data", mount / "data", ignore=shutil.ignore_patterns("*.sock", "*.sock.lock"))
         finally:
-            os.kill(pid, signal.SIGCONT)
             run("umount", mount)
-        image.rename(images / made.id)
         return made
 
+    def take_all_at_once(self, *arguments, **named):
+        pid = server_on(member / "data")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            return take_all(self, *arguments, **named)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     EC2Backend.create_snapshot = take_and_copy
+    EC2Backend.create_snapshots = take_all_at_once
 
 
 def link(volume):
@@ -100,17 +112,24 @@ def attaches(images, volumes):
 
 def detach_all(volumes):
     """Ends what runs on the devices, and gives them back."""
-    for own in volumes.iterdir():
-        device = os.path.realpath(link(own.name))
-        for mount in subprocess.run(["findmnt", "-n", "-o", "TARGET", device], capture_output=True, text=True, timeout=30).stdout.split():
+    devices = {own: os.path.realpath(link(own.name)) for own in volumes.iterdir()}
+    mounts = [mount for device in devices.values() for mount in mounts_of(device)]
+    for mount in mounts:
+        for datadir in (Path(mount), Path(mount) / "data"):
             with contextlib.suppress(AssertionError):
-                os.kill(server_on(Path(mount) / "data"), signal.SIGKILL)
-            deadline = time.monotonic() + 60
-            # A killed process holds its files for a moment longer.
-            while subprocess.run(["umount", mount], capture_output=True, timeout=60).returncode != 0 and time.monotonic() < deadline:
-                time.sleep(0.1)
+                os.kill(server_on(datadir), signal.SIGKILL)
+    for mount in mounts:
+        deadline = time.monotonic() + 60
+        # A killed process holds its files for a moment longer.
+        while subprocess.run(["umount", mount], capture_output=True, timeout=60).returncode != 0 and time.monotonic() < deadline:
+            time.sleep(0.1)
+    for own, device in devices.items():
         link(own.name).unlink(missing_ok=True)
         subprocess.run(["losetup", "-d", device], capture_output=True, timeout=60)
+
+
+def mounts_of(device):
+    return subprocess.run(["findmnt", "-n", "-o", "TARGET", device], capture_output=True, text=True, timeout=30).stdout.split()
 
 
 def knows_how_far_volumes_are():
@@ -124,14 +143,23 @@ def knows_how_far_volumes_are():
 
 
 def host(ec2, image, subnet, server, devices):
-    """An instance that a MySQL server is said to run on."""
+    """An instance that a MySQL server is said to run on, with volumes by device and the mount points they are tagged with."""
     disks = [{"DeviceName": device, "Ebs": {"VolumeSize": 8}} for device in ("/dev/sda1", *devices)]
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "MySQL-Host", "Value": server}]}]
-    ec2.run_instances(ImageId=image, InstanceType="m5.large", MinCount=1, MaxCount=1, SubnetId=subnet,
-                      BlockDeviceMappings=disks, TagSpecifications=tags)
+    made = ec2.run_instances(ImageId=image, InstanceType="m5.large", MinCount=1, MaxCount=1, SubnetId=subnet,
+                             BlockDeviceMappings=disks, TagSpecifications=tags)["Instances"][0]
+    for disk in ec2.describe_instances(InstanceIds=[made["InstanceId"]])["Reservations"][0]["Instances"][0]["BlockDeviceMappings"]:
+        if devices.get(disk["DeviceName"]):
+            ec2.create_tags(Resources=[disk["Ebs"]["VolumeId"]], Tags=[{"Key": "MySQL-Mount", "Value": devices[disk["DeviceName"]]}])
 
 
-def site(url, primary, source):
+def volumes_of(member, mount):
+    """The volumes of the source's server, by device, with the value of their tag."""
+    redo = member / "redo"
+    return {"/dev/sdf": f"{mount},{member}", "/dev/sdg": str(member.with_name("redo"))} if redo.exists() else {"/dev/sdf": ""}
+
+
+def site(url, primary, source, devices):
     """Creates the resources that Backstop and Terraform find in the account."""
     ec2 = boto3.client("ec2", endpoint_url=url, **LOGIN)
     vpc = ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
@@ -141,8 +169,8 @@ def site(url, primary, source):
         subnets[REGION + zone] = made["Subnet"]["SubnetId"]
     group = ec2.create_security_group(GroupName="mysql", Description="MySQL", VpcId=vpc)["GroupId"]
     image = ec2.describe_images()["Images"][0]["ImageId"]
-    host(ec2, image, subnets[REGION + "a"], primary, [])
-    host(ec2, image, subnets[REGION + "a"], source, ["/dev/sdf"])
+    host(ec2, image, subnets[REGION + "a"], primary, {})
+    host(ec2, image, subnets[REGION + "a"], source, devices)
     boto3.client("s3", endpoint_url=url, **LOGIN).create_bucket(
         Bucket="states", CreateBucketConfiguration={"LocationConstraint": REGION})
     return {"subnets": subnets, "group": group, "image": image}
@@ -191,7 +219,7 @@ def main():
     if sys.argv[1] == "left":
         print(json.dumps(left(sys.argv[2])))
         return
-    folder, primary, source, datadir = Path(sys.argv[1]).resolve(), sys.argv[2], sys.argv[3], Path(sys.argv[4]).resolve()
+    folder, primary, source, member, mount = Path(sys.argv[1]).resolve(), sys.argv[2], sys.argv[3], Path(sys.argv[4]).resolve(), sys.argv[5]
     images, volumes = folder / "images", folder / "volumes"
     images.mkdir(parents=True)
     volumes.mkdir()
@@ -200,9 +228,9 @@ def main():
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     url = "http://{}:{}".format(*server.get_host_and_port())
-    found = {"url": url, "root": str(terraform(folder, url)), "terraform": str(folder / "terraform.rc"), **site(url, primary, source)}
+    found = {"url": url, "root": str(terraform(folder, url)), "terraform": str(folder / "terraform.rc"), **site(url, primary, source, volumes_of(member, mount))}
     # Only now: moto's own images are made from snapshots, too.
-    copies(images, datadir)
+    copies(images, member)
     attaches(images, volumes)
     print(json.dumps(found), flush=True)
     # The caller holds the standard input: this process ends with it.

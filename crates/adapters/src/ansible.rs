@@ -115,7 +115,7 @@ impl Ansible {
 impl Ansible {
     /// Runs the playbook once, and reports its tasks and its progress.
     async fn run_once(&self, subprocess: Subprocess<'_>) -> Result<RunEnd> {
-        let mut failures = Vec::new();
+        let mut failures: Vec<String> = Vec::new();
         let mut unreachable = false;
         let ended = subprocess.run(|line| {
             if let Some(task) = line.strip_prefix("TASK [").and_then(|rest| rest.split_once(']')) {
@@ -124,7 +124,11 @@ impl Ansible {
                 self.ctx.reporter.remark(&self.redacted(progress));
             } else if ["fatal:", "failed:", "ERROR", "[ERROR]"].iter().any(|word| line.starts_with(word)) {
                 unreachable |= line.contains("]: UNREACHABLE!");
-                failures.push(self.redacted(&failure_message(line)));
+                let why = self.redacted(&failure_message(line));
+                // Ansible names a failure in the task's line and again as an error.
+                if !failures.iter().any(|told| told.contains(&why)) {
+                    failures.push(why);
+                }
             }
         });
         let ended = ended.await?;

@@ -190,6 +190,7 @@ fn recovery(place: &DemoDir, into: &str, to: &str, ending: EndingArgs) -> Result
         target: TargetArgs { to, time_zone: None, backup: None, line: None },
         into: place.path(into),
         on_volume: false,
+        volume_at: Vec::new(),
         ending,
         force_as_primary: None,
         port: None,

@@ -17,7 +17,7 @@ mod mysqld;
 mod next_steps;
 mod option_file;
 pub(crate) mod preflight;
-mod promote;
+pub(crate) mod promote;
 mod replay;
 pub(crate) mod stopwatch;
 mod target_dir;
@@ -121,13 +121,16 @@ pub enum CopyAccount {
 }
 
 /// Origin of the backup's files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DataSource {
     /// The repository: the recovery writes them into the target directory.
     Repository,
-    /// The target directory, which holds them already: a volume made from the backup's snapshot is
-    /// mounted there.
-    Volume,
+    /// Mounted volumes that were made from the backup's snapshots: the target directory holds the
+    /// data directory already.
+    Volumes {
+        /// Mount points of those beside it, which are those of the source.
+        others: Vec<PathBuf>,
+    },
 }
 
 /// Policy of a recovery as primary for members of the shard that answer: two primaries make the
@@ -285,7 +288,7 @@ async fn listed(recovery: &Recovery<'_>, decided: &RecoveryDecision) -> Option<F
 
 /// Writes the files of the backup into `DIR/data`, unless they are in place.
 async fn write_datadir(recovery: &Recovery<'_>, manifest: &Manifest) -> Result<()> {
-    if recovery.request.data == DataSource::Volume {
+    if let DataSource::Volumes { .. } = recovery.request.data {
         return Ok(());
     }
     let options = RestoreOptions {

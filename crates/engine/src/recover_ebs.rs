@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 use backstop_config::extra_options::ExtraOptions;
 use backstop_config::option_file::quoted;
-use backstop_policy::carried_settings::{Certificates, Overrides, carry_settings};
+use backstop_policy::carried_settings::{Certificates, DataFiles, Overrides, carry_settings};
 use backstop_policy::topology::current_primary;
 use backstop_repo::Manifest;
 use backstop_types::error::{Error, ErrorKind, Result};
@@ -31,7 +31,7 @@ use crate::ports::{
     Playbook, PlaybookInputs, Topology, VolumeInitialization, VolumeSnapshots,
 };
 use crate::recover::stopwatch::Stopwatch;
-use crate::recover::{join, preflight};
+use crate::recover::{LiveMembers, join, preflight};
 use crate::report::RecoverSeconds;
 
 use host_report::HostReport;
@@ -73,6 +73,8 @@ pub struct EbsRecoveryRequest {
     pub subnets: Subnets,
     /// Recovery that the instance performs; `None`: the server joins its shard.
     pub on_host: Option<HostRecovery>,
+    /// Policy of a new primary for members that answer.
+    pub members: LiveMembers,
 }
 
 /// Returns the planned instance and the changes. Changes nothing on this host or elsewhere.
@@ -184,7 +186,12 @@ async fn configure(
         Some(_) => None,
     };
     let own = ExtraOptions::default();
-    let given = Overrides { certificates: Certificates::OfItsOwn, options: &own, host: None };
+    let given = Overrides {
+        certificates: Certificates::OfItsOwn,
+        options: &own,
+        host: None,
+        data_files: DataFiles::OnVolumes,
+    };
     let settings = carry_settings(&decided.settings, given);
     settings.findings().iter().for_each(|finding| recovery.ctx.reporter.notice(&finding.notice()));
     let site = PlaybookInputs {

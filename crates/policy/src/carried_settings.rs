@@ -5,6 +5,7 @@
 //! before an operator has checked the server. The recorded settings are data of the repository:
 //! only names that [`table`] knows become options, with values of their kinds.
 
+mod data_paths;
 mod value_kind;
 mod variable_rules;
 
@@ -14,6 +15,7 @@ use backstop_config::extra_options::ExtraOptions;
 use backstop_types::finding::Finding;
 use backstop_types::server::RecordedSettings;
 
+pub use data_paths::{DataFiles, DataFolder, data_folders};
 pub use value_kind::ValueKind;
 pub use variable_rules::{VariableRule, rule_of, rules};
 
@@ -60,6 +62,8 @@ pub struct Overrides<'a> {
     pub options: &'a ExtraOptions,
     /// Host under which clients reach it; `None`: unknown.
     pub host: Option<&'a str>,
+    /// Place of the backup's data files.
+    pub data_files: DataFiles,
 }
 
 /// The certificates of a recovered server: those that clients trust, or others.
@@ -93,7 +97,8 @@ pub fn is_recovery_init_file(name: &str, value: &str) -> bool {
 
 /// Warns before a recovery if the recovered server will have certificates that no client trusts.
 pub fn certificates_finding(donor: &RecordedSettings, certificates: Certificates) -> Option<Finding> {
-    let overrides = Overrides { certificates, options: &ExtraOptions::default(), host: None };
+    let options = &ExtraOptions::default();
+    let overrides = Overrides { certificates, options, host: None, data_files: DataFiles::Restored };
     let settings = carry_settings(donor, overrides);
     let missed = settings.left_out.iter().filter(|left_out| left_out.missed == Missed::Certificate);
     let missed: Vec<_> = missed.map(|each| each.name.as_str()).collect();
@@ -160,7 +165,14 @@ impl CarriedSettings {
                 self.overridden(rule, name)
             }
             VariableRule::As(option, kind) => self.carry(name, format!("loose_{option}"), kind, value),
+            VariableRule::Recreated if overrides.data_files == DataFiles::OnVolumes => {
+                self.binary_logs_on_volume(name, value, recorded);
+            }
             VariableRule::Recreated => self.binary_logs(name, value, recorded),
+            VariableRule::DataFolders => match overrides.data_files {
+                DataFiles::OnVolumes => self.carry_paths(name, name, value, recorded),
+                DataFiles::Restored => self.leave_out(name, "its files are restored here", Missed::Nothing),
+            },
             VariableRule::Secure
                 if is_on(value)
                     && has_certificates(recorded)
@@ -222,6 +234,26 @@ impl CarriedSettings {
     fn leave_out(&mut self, name: &str, reason: impl Into<String>, missed: Missed) {
         let name = name.escape_debug().take(MAX_VARIABLE_NAME_CHARS).collect();
         self.left_out.push(DroppedSetting { name, reason: reason.into(), missed });
+    }
+
+    /// Carries paths of data files on volumes of the backup.
+    fn carry_paths(&mut self, name: &str, option: &str, value: &str, recorded: &RecordedSettings) {
+        match data_paths::value_on_volume(recorded, value) {
+            Some(here) => _ = self.options.insert(option.to_owned(), here),
+            None => self.misfit(name),
+        }
+    }
+
+    /// Carries the paths of the binary logs on volumes of the backup: the server's crash recovery
+    /// needs the newest.
+    fn binary_logs_on_volume(&mut self, name: &str, value: &str, recorded: &RecordedSettings) {
+        let writes = recorded.get("log_bin").is_some_and(|value| is_on(value));
+        match (name, recorded.get("log_bin_basename")) {
+            ("log_bin", Some(base)) if writes => self.carry_paths(name, name, base, recorded),
+            ("log_bin_index", _) if writes => self.carry_paths(name, name, value, recorded),
+            ("log_bin", _) => self.binary_logs(name, value, recorded),
+            _ => {}
+        }
     }
 
     /// Carries the names of the binary logs: the base name is kept, the directory becomes the data
@@ -287,7 +319,8 @@ mod tests {
     ) -> CarriedSettings {
         let mut options = ExtraOptions::default();
         options.read_file(&format!("[mysqld]\n{own}"), "my.cnf").unwrap();
-        carry_settings(&recorded(pairs), Overrides { certificates, options: &options, host })
+        let data_files = DataFiles::Restored;
+        carry_settings(&recorded(pairs), Overrides { certificates, options: &options, host, data_files })
     }
 
     fn of(pairs: &[(&str, &str)]) -> CarriedSettings {
@@ -417,5 +450,31 @@ mod tests {
         assert_eq!(kept(&odd), recorded(&[("log_bin", "b"), ("log_bin_index", "list.txt")]));
         let hostile = [("log_bin", "1"), ("log_bin_basename", "a\nb"), ("log_bin_index", "/..")];
         assert_eq!(kept(&hostile), recorded(&[("log_bin", "binlog")]));
+    }
+
+    #[test]
+    fn paths_of_data_files_are_kept_on_volumes() {
+        let donor = recorded(&[
+            ("datadir", "/srv/mysql/"),
+            ("innodb_log_group_home_dir", "/redo/mysql"),
+            ("innodb_undo_directory", "/srv/mysql/undo"),
+            ("log_bin", "ON"),
+            ("log_bin_basename", "/logs/mysql-bin"),
+            ("log_bin_index", "/logs/mysql-bin.index"),
+        ]);
+        let kept = |data_files| {
+            let options = &ExtraOptions::default();
+            let overrides =
+                Overrides { certificates: Certificates::OfItsOwn, options, host: None, data_files };
+            carry_settings(&donor, overrides).options
+        };
+        assert_eq!(kept(DataFiles::Restored), recorded(&[("log_bin", "mysql-bin")]));
+        let on_volumes = [
+            ("innodb_log_group_home_dir", "/redo/mysql"),
+            ("innodb_undo_directory", "undo"),
+            ("log_bin", "/logs/mysql-bin"),
+            ("log_bin_index", "/logs/mysql-bin.index"),
+        ];
+        assert_eq!(kept(DataFiles::OnVolumes), recorded(&on_volumes));
     }
 }

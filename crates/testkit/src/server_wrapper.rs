@@ -1,4 +1,4 @@
-//! Wraps the tests' server program: with a keyring, or with a separate clock.
+//! Wraps the tests' server program: with a keyring, a separate clock, or a second volume.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -64,6 +64,27 @@ pub async fn for_all_users(dir: &Path) -> PathBuf {
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("make a script");
     }
     dir.join("bin/mysqld")
+}
+
+/// Returns a server program in `base` that sees the folder `redo` beside its data directory as
+/// `base/redo`, in a mount namespace of its own: as if each server had a volume there on its own
+/// host.
+pub async fn with_redo_volume(base: &Path) -> PathBuf {
+    let (dir, mount) = (base.join("program"), base.join("redo"));
+    for folder in [&dir, &mount] {
+        std::fs::create_dir_all(folder).expect("create a folder");
+    }
+    let before = format!(
+        "for given in \"$@\"; do case $given in --defaults-file=*) file=${{given#*=}} ;; esac; done\n\
+         if [ -n \"$file\" ]; then\n\
+         [ -n \"$REDO_MOUNTED\" ] || exec env REDO_MOUNTED=1 unshare -m \"$0\" \"$@\"\n\
+         folder=$(dirname \"$file\")\n\
+         [ -d \"$folder/redo\" ] || {{ mkdir \"$folder/redo\"; mv \"$folder/data/#innodb_redo\" \"$folder/redo/\"; }}\n\
+         mount --bind \"$folder/redo\" '{}'\n\
+         fi",
+        mount.display()
+    );
+    write_script(&dir, &server_program().await.mysqld, &before, "")
 }
 
 /// Returns a server program whose clock differs from the machine's as [`set_clock_offset`] sets it;

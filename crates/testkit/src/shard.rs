@@ -11,7 +11,7 @@ use backstop_types::ids::Endpoint;
 use crate::member::{TestMember, kill_server_on};
 use crate::server_program::{QuietReporter, server_program};
 use crate::server_slots::ServerSlots;
-use crate::{accounts, datadir_template};
+use crate::{accounts, datadir_template, server_wrapper};
 
 /// Layout of a test's shard.
 #[derive(Debug, Clone)]
@@ -28,6 +28,9 @@ pub struct ShardLayout {
     pub base: Option<PathBuf>,
     /// Server program; `None`: the tests' own.
     pub program: Option<PathBuf>,
+    /// Give each member a second volume, with its redo log: its folder `redo`, which only its own
+    /// processes see, as `redo` in the shard's folder. Only root can do that.
+    pub redo_volume: bool,
     /// Blocks of `docs/grants.md` for Backstop's account.
     pub grants: Vec<&'static str>,
 }
@@ -40,6 +43,7 @@ impl Default for ShardLayout {
             made_with: Vec::new(),
             base: None,
             program: None,
+            redo_volume: false,
             grants: accounts::ALL_BACKUPS.to_vec(),
         }
     }
@@ -81,6 +85,7 @@ impl TestShard {
         std::fs::create_dir_all(&base).expect("create the shard's folder");
         let program = match &layout.program {
             Some(program) => program.clone(),
+            None if layout.redo_volume => server_wrapper::with_redo_volume(&base).await,
             None => server_program().await.mysqld.clone(),
         };
         let mut shard =
@@ -149,7 +154,9 @@ impl TestShard {
         let dir = self.base.join(format!("m{number}"));
         datadir_template::copy(&layout.made_with, &dir.join("data")).await;
         let made_with = layout.made_with.iter().map(|option| option.trim_start_matches("--").to_owned());
-        let options: Vec<_> = layout.options.iter().cloned().chain(made_with).collect();
+        let redo = format!("innodb_log_group_home_dir = {}", self.base.join("redo").display());
+        let redo = layout.redo_volume.then_some(redo);
+        let options: Vec<_> = layout.options.iter().cloned().chain(made_with).chain(redo).collect();
         let servers = LocalMysqld::new(&self.program, Arc::new(QuietReporter));
         TestMember::start_with(&servers, &dir, 100 + u32::try_from(number).unwrap_or_default(), &options)
             .await

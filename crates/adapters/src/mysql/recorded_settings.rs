@@ -12,10 +12,10 @@ use super::error::SqlError;
 const CHANGED_VARIABLES: &str = "SELECT g.VARIABLE_NAME, g.VARIABLE_VALUE FROM performance_schema.global_variables g \
      JOIN performance_schema.variables_info i USING (VARIABLE_NAME) WHERE i.VARIABLE_SOURCE <> 'COMPILED'";
 
-/// Selects the variables that the data files depend on, and those by which the server reads
-/// statements and strings, set or not.
+/// Selects the variables that the data files depend on, the data directory, and the variables by
+/// which the server reads statements and strings, set or not.
 const FORMAT_VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('innodb_page_size', 'innodb_data_file_path', \
-     'innodb_checksum_algorithm', 'innodb_undo_tablespaces', 'lower_case_table_names', 'log_bin', \
+     'innodb_checksum_algorithm', 'innodb_undo_tablespaces', 'lower_case_table_names', 'datadir', 'log_bin', \
      'log_bin_basename', 'log_bin_index', 'character_set_server', 'collation_server', 'sql_mode', 'time_zone', \
      'system_time_zone', 'default_storage_engine')";
 

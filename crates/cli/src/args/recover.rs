@@ -25,6 +25,10 @@ pub struct RecoverArgs {
     /// from the EBS backup
     #[arg(long, requires = "backup")]
     pub on_volume: bool,
+    /// With --on-volume: mount point of a further volume of the backup, mounted where the source had
+    /// it; may be repeated
+    #[arg(long, value_name = "MOUNT", requires = "on_volume")]
+    pub volume_at: Vec<PathBuf>,
     /// The ending.
     #[command(flatten)]
     pub ending: EndingArgs,

@@ -36,7 +36,7 @@ pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Comma
     let members = members_that_answer(args)?;
     let mut planned = PlannedRecovery::of(args, app).await?;
     if recover_ebs::creates_instance(args, app, &planned) {
-        return recover_ebs::run(args, app, planned, output).await;
+        return recover_ebs::run(args, app, planned, members, output).await;
     }
     let request = request(args, app, &mut planned, members).await?;
     if args.plan {
@@ -110,7 +110,10 @@ fn plain_request(args: &RecoverArgs, plan: &RecoveryPlan, members: LiveMembers) 
         backup_id: plan.backup_id.clone(),
         replay: plan.replay.clone(),
         into: args.into.clone(),
-        data: if args.on_volume { DataSource::Volume } else { DataSource::Repository },
+        data: match args.on_volume {
+            true => DataSource::Volumes { others: args.volume_at.clone() },
+            false => DataSource::Repository,
+        },
         port: args.port,
         listen: args.listen.clone(),
         check: match args.check {

@@ -5,6 +5,7 @@ use backstop_adapters::terraform::Terraform;
 use backstop_aws::AwsInfrastructure;
 use backstop_config::settings::{ProviderSetting, RecoverySettings, ShardSettings};
 use backstop_engine::ports::HostRecovery;
+use backstop_engine::recover::LiveMembers;
 use backstop_engine::recover_ebs::{self, EbsRecovery, EbsRecoveryRequest};
 use backstop_policy::plan::{Ending, RecoveryPlan};
 use backstop_types::error::{Error, Result};
@@ -34,6 +35,7 @@ pub async fn run(
     args: &RecoverArgs,
     app: &App,
     planned: PlannedRecovery,
+    members: LiveMembers,
     output: &Output,
 ) -> Result<CommandOutcome> {
     let shard = app.shard(&args.shard)?;
@@ -52,7 +54,7 @@ pub async fn run(
         infrastructure: &infrastructure,
         playbook: &Ansible::new(settings.playbook.clone(), credentials, ctx.clone()),
         ctx,
-        request: request(args, settings, &plan)?,
+        request: request(args, settings, &plan, members)?,
     };
     if args.plan {
         let (rebuild, changes) = recover_ebs::plan(&story).await?;
@@ -71,6 +73,7 @@ fn request(
     args: &RecoverArgs,
     settings: &RecoverySettings,
     plan: &RecoveryPlan,
+    members: LiveMembers,
 ) -> Result<EbsRecoveryRequest> {
     Ok(EbsRecoveryRequest {
         shard: args.shard.clone(),
@@ -79,6 +82,7 @@ fn request(
         into: args.into.clone(),
         subnets: settings.subnets.clone(),
         on_host: on_host(args, settings, plan)?,
+        members,
     })
 }
 

@@ -128,12 +128,7 @@ async fn taken_over(shard: &TestShard, password: &str) {
     let [old, new] = &shard.members[..] else { panic!("two members") };
     old.run(&["SET GLOBAL super_read_only = ON"]).await;
     new.wait_for(&old.gtid_executed().await).await;
-    new.run(&[
-        "STOP REPLICA",
-        "RESET REPLICA ALL",
-        "SET GLOBAL rpl_semi_sync_source_enabled = ON",
-    ])
-    .await;
+    new.run(&["STOP REPLICA", "RESET REPLICA ALL", "SET GLOBAL rpl_semi_sync_source_enabled = ON"]).await;
     new.run(&["SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF"]).await;
     let source = format!(
         "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {}, \

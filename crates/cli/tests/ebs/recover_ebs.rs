@@ -11,7 +11,6 @@ use backstop_testkit::{ShardLayout, TestShard, TestWorkload, tables};
 use rustix::process::Signal;
 
 use crate::support::program::{Backstop, until};
-use crate::support::recovered_server::RecoveredServer;
 
 /// Limit for every start and every step of these tests, even on a busy machine.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(170);
@@ -164,50 +163,4 @@ async fn recover_leaves_no_instance_after_failure_or_refusal() {
     std::fs::write(fleet.shard.base().join("precious"), "x").unwrap();
     fleet.backstop.run(&fleet.line("")).await.failed(20, &["is not empty"]);
     nothing();
-}
-
-/// One command for a moment: the instance replays the archive itself, once in spite of a kill.
-#[tokio::test(flavor = "multi_thread")]
-async fn recover_makes_an_instance_at_a_moment() {
-    let Some(fleet) = Fleet::start().await else { return };
-    let configuration = fleet.shard.base().join("instance.toml");
-    let text = std::fs::read_to_string(&fleet.backstop.config).unwrap();
-    std::fs::write(&configuration, text.split("[shards.orders.recovery]").next().unwrap()).unwrap();
-    let named = format!("[shards.orders.recovery]\nconfiguration = '{}'", configuration.display());
-    std::fs::write(&fleet.backstop.config, text.replacen("[shards.orders.recovery]", &named, 1)).unwrap();
-    let primary = fleet.shard.primary();
-    primary
-        .run(&[
-            "CREATE DATABASE one",
-            "CREATE TABLE one.t (id INT PRIMARY KEY)",
-            "INSERT INTO one.t VALUES (1)",
-        ])
-        .await;
-    fleet.backstop.json("backup orders").await;
-    primary.run(&["INSERT INTO one.t VALUES (2)", "INSERT INTO one.t VALUES (3)"]).await;
-    let wanted = primary.gtid_executed().await;
-    primary.run(&["DROP TABLE one.t"]).await;
-    fleet.backstop.json("archive orders --set shards.orders.archive.from=primary --until-caught-up").await;
-    let found = fleet.backstop.json("find orders --table one.t --kind ddl").await;
-    let dropped = found["transactions"][0]["gtid"].as_str().unwrap();
-
-    let into = fleet.shard.base().join("moment");
-    let line = format!("recover orders --to before:{dropped} --standalone --into {}", into.display());
-    fleet.backstop.killed(&line, "after:configure").await;
-    let report = fleet.backstop.json(&line).await;
-    assert_eq!(
-        (&report["joined"], &report["transactions_replayed"], &report["gtid_executed"]),
-        (&false.into(), &2.into(), &wanted.to_string().into()),
-        "{report}"
-    );
-    let recovered = RecoveredServer::into(fleet.host.join("server"));
-    assert_eq!(recovered.value("SELECT GROUP_CONCAT(id ORDER BY id) FROM one.t").await, "1,2,3");
-    assert_eq!(recovered.value("SELECT @@GLOBAL.port").await, fleet.port.to_string());
-    assert_eq!(fleet.cloud.left()["protected"], serde_json::json!([true]));
-    let again = fleet.backstop.json(&line).await;
-    assert_eq!(
-        (&again["instance"], &again["gtid_executed"], &again["transactions_replayed"]),
-        (&report["instance"], &report["gtid_executed"], &report["transactions_replayed"]),
-        "a repeated command reports the same"
-    );
 }

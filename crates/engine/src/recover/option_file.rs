@@ -5,13 +5,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use backstop_config::option_file::quoted;
-use backstop_policy::carried_settings::{CarriedSettings, Certificates, Overrides, carry_settings};
+use backstop_policy::carried_settings::{
+    CarriedSettings, Certificates, DataFiles, Overrides, carry_settings, data_folders,
+};
 use backstop_policy::plugins::plugin_options;
 use backstop_repo::Manifest;
 use backstop_types::error::{Result, ResultExt};
 use backstop_types::listen_address::ListenAddress;
 
-use super::{Recovery, RecoveryDecision, RecoveryRequest, events, layout, tls};
+use super::{DataSource, Recovery, RecoveryDecision, RecoveryRequest, events, layout, tls};
 use crate::ports::{MysqldStart, ReadOnly};
 
 /// Phase of a recovered server that an option file is for.
@@ -37,10 +39,13 @@ pub(super) async fn configure(
         move_aside(&start.datadir.join(donor), &recovery.request.into.join(".backstop"))?;
     }
     write(recovery, manifest, decided, Phase::Recovering).await?;
-    match &recovery.request.server_user {
-        Some(user) => recovery.mysqld.chown(&recovery.request.into, user).await,
-        None => Ok(()),
+    let Some(user) = &recovery.request.server_user else { return Ok(()) };
+    if let DataSource::Volumes { .. } = recovery.request.data {
+        for folder in data_folders(&manifest.facts.settings) {
+            recovery.mysqld.chown(&folder.path, user).await?;
+        }
     }
+    recovery.mysqld.chown(&recovery.request.into, user).await
 }
 
 /// Writes the option file of a phase atomically, owned by the user that the server runs as.
@@ -71,6 +76,10 @@ pub(super) fn settings(request: &RecoveryRequest, manifest: &Manifest) -> Carrie
         certificates: if request.tls.is_some() { Certificates::Given } else { Certificates::OfItsOwn },
         options: &request.own,
         host: request.listen.as_ref().and_then(ListenAddress::known_to_others),
+        data_files: match request.data {
+            DataSource::Repository => DataFiles::Restored,
+            DataSource::Volumes { .. } => DataFiles::OnVolumes,
+        },
     };
     carry_settings(&manifest.facts.settings, given)
 }

@@ -1,8 +1,9 @@
 //! Preflight of a recovery: refuses before it touches anything.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use backstop_policy::carried_settings::{DataFolder, data_folders};
 use backstop_policy::plan::Ending;
 use backstop_repo::{Manifest, Storage};
 use backstop_types::error::{Error, Result, ResultExt};
@@ -34,7 +35,7 @@ pub(crate) fn check_target_dir(dir: &Path) -> Result<()> {
 pub(super) async fn check_target(request: &RecoveryRequest, mysqld: &dyn MysqldControl) -> Result<()> {
     match request.data {
         DataSource::Repository => check_target_dir(&request.into),
-        DataSource::Volume => check_volume(&request.into, mysqld).await,
+        DataSource::Volumes { .. } => check_volume(&request.into, mysqld).await,
     }
 }
 
@@ -66,18 +67,45 @@ fn holds_data(dir: &Path) -> Result<()> {
     ))
 }
 
+/// Checks that the folders outside the data directory in which the source had data files are on
+/// volumes that the operator named: the recovery gives them to the server's user, and their paths
+/// are data of the repository.
+fn check_data_folders(folders: &[DataFolder], mounted: &[PathBuf]) -> Result<()> {
+    for DataFolder { variable, path } in folders {
+        let shown = path.display();
+        if !mounted.iter().any(|mount| path.starts_with(mount)) {
+            return Err(Error::refused(format!(
+                "the backup has data files in {shown} ({variable}), which is on no volume that you named"
+            ))
+            .hint(format!(
+                "mount the volume of the backup where the source had it, and name its mount point with `--volume-at` (such as `--volume-at {shown}`)"
+            )));
+        }
+        if !path.is_dir() {
+            return Err(Error::refused(format!(
+                "the backup has data files in {shown} ({variable}), which does not exist"
+            ))
+            .hint("mount the volume of the backup where the source had it (docs/aws.md)"));
+        }
+    }
+    Ok(())
+}
+
 /// Checks everything that can be known beforehand, and makes the decisions that must not change on
 /// a resume.
 pub(super) async fn decide(recovery: &Recovery<'_>, manifest: &Manifest) -> Result<RecoveryDecision> {
-    let to_write = match (&manifest.storage, recovery.request.data) {
+    let to_write = match (&manifest.storage, &recovery.request.data) {
         (Storage::Blocks { .. }, DataSource::Repository) => manifest.sizes.data_bytes,
-        (Storage::Ebs { .. }, DataSource::Volume) => 0,
+        (Storage::Ebs { .. }, DataSource::Volumes { others }) => {
+            check_data_folders(&data_folders(&manifest.facts.settings), others)?;
+            0
+        }
         (Storage::Ebs { .. }, DataSource::Repository) => {
             return Err(Error::refused(format!("backup {} is an EBS snapshot", recovery.request.backup_id)).hint(
                 "recover it with `--join` and the shard's `recovery` settings, or on a volume created from it with `--on-volume` (docs/aws.md)",
             ));
         }
-        (Storage::Blocks { .. }, DataSource::Volume) => {
+        (Storage::Blocks { .. }, DataSource::Volumes { .. }) => {
             return Err(Error::refused(format!(
                 "backup {} is in the repository, not on a volume",
                 recovery.request.backup_id
@@ -196,6 +224,20 @@ mod tests {
         std::fs::create_dir(dir.path().join(".backstop")).unwrap();
         std::fs::write(dir.path().join(".backstop/journal"), "").unwrap();
         assert!(check_target_dir(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn data_folders_must_be_on_named_volumes() {
+        let dir = tempfile::tempdir().unwrap();
+        let redo = dir.path().join("redo");
+        let folders = [DataFolder { variable: "innodb_log_group_home_dir", path: redo.clone() }];
+        let refused = |mounted: &[PathBuf]| check_data_folders(&folders, mounted).unwrap_err().to_string();
+        assert!(refused(&[]).contains("on no volume that you named"));
+        assert!(refused(&["/somewhere".into()]).contains("on no volume that you named"));
+        assert!(refused(&[redo.clone()]).contains("does not exist"));
+        std::fs::create_dir(&redo).unwrap();
+        assert!(check_data_folders(&folders, &[dir.path().to_owned()]).is_ok());
+        assert!(check_data_folders(&[], &[]).is_ok());
     }
 
     #[test]

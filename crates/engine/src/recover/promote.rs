@@ -5,13 +5,14 @@ use backstop_repo::Manifest;
 use backstop_types::archive::Archive;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
-use backstop_types::ids::ServerUuid;
+use backstop_types::ids::{ServerUuid, ShardName};
 use backstop_types::topology::{Member, NoAnswer};
 
 use super::option_file::{self, Phase};
 use super::{LiveMembers, Recovery, RecoveryDecision, events, join};
+use crate::context::RunContext;
 use crate::journal::Steps;
-use crate::ports::{AdminSession, ReadOnly};
+use crate::ports::{AdminSession, ReadOnly, Topology};
 
 /// Checks that no member of the shard answers. Returns a server id.
 pub(super) async fn check_promotable(recovery: &Recovery<'_>) -> Result<u32> {
@@ -74,19 +75,28 @@ pub(super) async fn promote(
     Ok(())
 }
 
-/// Returns the members if all of them are gone, or if the request disregards live ones. A member is
-/// gone only if it refuses connections or cannot be routed to: one that hangs, or whose state is
-/// unknown, may still accept writes.
 async fn check_alone(recovery: &Recovery<'_>) -> Result<Vec<Member>> {
-    let looked = recovery.topology.members().await;
+    let Recovery { topology, ctx, request, .. } = recovery;
+    lost_members(*topology, ctx, &request.shard, request.members).await
+}
+
+/// Returns the members if all of them are gone, or if live ones are disregarded. A member is gone
+/// only if it refuses connections or cannot be routed to: one that hangs, or whose state is unknown,
+/// may still accept writes.
+pub(crate) async fn lost_members(
+    topology: &dyn Topology,
+    ctx: &RunContext,
+    shard: &ShardName,
+    live: LiveMembers,
+) -> Result<Vec<Member>> {
+    let looked = topology.members().await;
     let force = format!(
-        "if the shard is lost nevertheless, add --force-as-primary {}; two primaries corrupt a shard",
-        recovery.request.shard
+        "if the shard is lost nevertheless, add --force-as-primary {shard}; two primaries corrupt a shard"
     );
-    match (looked, recovery.request.members) {
+    match (looked, live) {
         (Ok(members), LiveMembers::Disregard) => Ok(members),
         (Err(error), LiveMembers::Disregard) => {
-            recovery.ctx.reporter.notice(&format!("the members were not checked: {error}"));
+            ctx.reporter.notice(&format!("the members were not checked: {error}"));
             Ok(Vec::new())
         }
         (Err(error), LiveMembers::Refuse) => {
@@ -98,8 +108,7 @@ async fn check_alone(recovery: &Recovery<'_>) -> Result<Vec<Member>> {
                 return Ok(members);
             }
             let message = format!(
-                "cannot create a new primary of shard {}: not all of its members are lost: {}",
-                recovery.request.shard,
+                "cannot create a new primary of shard {shard}: not all of its members are lost: {}",
                 seen.join("; ")
             );
             Err(Error::refused(message).hint(format!("recover with --join, or promote a member; {force}")))

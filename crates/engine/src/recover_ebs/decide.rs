@@ -16,6 +16,7 @@ use super::{
     Result, ShardName, current_primary, join,
 };
 use crate::context::new_run_id;
+use crate::recover::promote;
 
 /// Letters of device names that EC2 reserves for data volumes.
 const DEVICE_LETTERS: std::ops::RangeInclusive<char> = 'f'..='p';
@@ -72,12 +73,9 @@ pub(super) async fn decide(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryDeci
     };
     check_complete(recovery, snapshot_ids, region).await?;
     let on_host = request.on_host.clone();
-    if on_host.is_some() {
-        check_one_volume(&request.backup_id, snapshot_ids)?;
-    }
     let (members, primary_zone) = match on_host {
         None => followed_members(recovery).await?,
-        Some(_) => remaining_members(recovery).await,
+        Some(_) => remaining_members(recovery).await?,
     };
     let (zone, subnet) = choose_zone(&request.subnets, &primary_zone)?;
     let named = new_run_id(&recovery.ctx.host)?;
@@ -101,19 +99,6 @@ pub(super) async fn decide(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryDeci
     })
 }
 
-/// Refuses a recovery on the instance from several volumes: Backstop does not assemble a data
-/// directory from them.
-fn check_one_volume(id: &BackupId, snapshot_ids: &[String]) -> Result<()> {
-    if snapshot_ids.len() == 1 {
-        return Ok(());
-    }
-    Err(Error::refused(format!(
-        "backup {id} has {} volumes, and only --join recovers it on a new instance",
-        snapshot_ids.len()
-    ))
-    .hint("for another ending mount its volumes, and run the command with --on-volume and the paths in --defaults-file (docs/aws.md)"))
-}
-
 /// Returns the members and the zone of the primary, which must be able to send what the snapshots
 /// lack.
 async fn followed_members(recovery: &EbsRecovery<'_>) -> Result<(Vec<Member>, String)> {
@@ -125,14 +110,20 @@ async fn followed_members(recovery: &EbsRecovery<'_>) -> Result<(Vec<Member>, St
 }
 
 /// Returns the members that are left and the zone of the primary. All may be lost: then there are
-/// none, and the zone is empty.
-async fn remaining_members(recovery: &EbsRecovery<'_>) -> (Vec<Member>, String) {
-    let members = recovery.topology.members().await.unwrap_or_default();
+/// none, and the zone is empty. A new primary is refused while a member may live, before an instance
+/// is made for it; the instance checks that again.
+async fn remaining_members(recovery: &EbsRecovery<'_>) -> Result<(Vec<Member>, String)> {
+    let EbsRecovery { topology, ctx, request, .. } = recovery;
+    let is_primary = request.on_host.as_ref().is_some_and(|on_host| on_host.ending == "--as-primary");
+    let members = match is_primary {
+        true => promote::lost_members(*topology, ctx, &request.shard, request.members).await?,
+        false => topology.members().await.unwrap_or_default(),
+    };
     let zone = match current_primary(&members) {
         Ok((endpoint, _)) => recovery.infrastructure.zone(endpoint).await.unwrap_or_default(),
         Err(_) => String::new(),
     };
-    (members, zone)
+    Ok((members, zone))
 }
 
 /// Checks that the snapshots are complete and proven, as volumes and server require.

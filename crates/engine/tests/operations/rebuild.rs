@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use backstop_engine::ports::HostRecovery;
+use backstop_engine::recover::LiveMembers;
 use backstop_engine::recover_ebs::{EbsRecovery, EbsRecoveryReport, EbsRecoveryRequest, rebuild};
 use backstop_types::backup::VolumeState;
 use backstop_types::error::{ErrorKind, Result};
@@ -19,10 +20,14 @@ impl World {
     }
 
     async fn rebuilt(&self) -> Result<EbsRecoveryReport> {
-        self.rebuilt_with(None).await
+        self.rebuilt_with(None, LiveMembers::Refuse).await
     }
 
-    async fn rebuilt_with(&self, on_host: Option<HostRecovery>) -> Result<EbsRecoveryReport> {
+    async fn rebuilt_with(
+        &self,
+        on_host: Option<HostRecovery>,
+        members: LiveMembers,
+    ) -> Result<EbsRecoveryReport> {
         let reader = self.repository.reader(&self.shard);
         let manifest = reader.manifest(&self.backups().await[0]).await.unwrap();
         let zones = ["eu-a", "eu-b"].map(|zone| (zone.to_owned(), format!("subnet-{zone}")));
@@ -33,6 +38,7 @@ impl World {
             into: self.dir.path().join("into"),
             subnets: BTreeMap::from(zones),
             on_host,
+            members,
         };
         let story = EbsRecovery {
             manifest: &manifest,
@@ -73,7 +79,10 @@ async fn rebuild_lets_the_instance_recover_itself_for_another_ending() {
             ending: "--as-primary".to_owned(),
             configuration: "/etc/backstop/instance.toml".into(),
         };
-        let report = world.rebuilt_with(Some(on_host.clone())).await.unwrap();
+        let refused = world.rebuilt_with(Some(on_host.clone()), LiveMembers::Refuse).await.unwrap_err();
+        let why = if lost { ErrorKind::Failed } else { ErrorKind::Refused };
+        assert_eq!((refused.kind, steps(&world.took())), (why, "[decide] state tagged members".to_owned()));
+        let report = world.rebuilt_with(Some(on_host.clone()), LiveMembers::Disregard).await.unwrap();
         let zone = if lost { "" } else { " zone" };
         assert_eq!(
             steps(&world.took()),
@@ -85,7 +94,7 @@ async fn rebuild_lets_the_instance_recover_itself_for_another_ending() {
         assert!(world.told("on the instance: orders --to latest --as-primary --port 3306 --listen db9"));
         assert_eq!((report.joined, report.transactions_replayed), (false, 3));
         assert!(report.next.contains(&"on the instance: look".to_owned()), "{:?}", report.next);
-        let again = world.rebuilt_with(Some(on_host)).await.unwrap();
+        let again = world.rebuilt_with(Some(on_host), LiveMembers::Disregard).await.unwrap();
         assert_eq!(
             (again.transactions_replayed, again.joined),
             (3, false),

@@ -15,8 +15,10 @@ pub enum VariableRule {
     Format(ValueKind),
     /// Becomes an option with another name.
     As(&'static str, ValueKind),
-    /// The names of the binary logs; the server expects them in the data directory.
+    /// The names of the binary logs: in the data directory, or where they are on a volume.
     Recreated,
+    /// Folders of data files: restored into the data directory, or where they are on a volume.
+    DataFolders,
     /// Carried unless the donor had its own certificates: clients trust those, and the recovered
     /// server lacks them.
     Secure,
@@ -39,7 +41,8 @@ pub enum VariableRule {
 }
 
 use VariableRule::{
-    As, Carried, Certificate, Decided, Derived, Format, Host, Recreated, Secure, Statement, Told, ToldOn,
+    As, Carried, Certificate, DataFolders, Decided, Derived, Format, Host, Recreated, Secure, Statement,
+    Told, ToldOn,
 };
 
 impl fmt::Display for VariableRule {
@@ -48,7 +51,12 @@ impl fmt::Display for VariableRule {
             Carried(kind) => write!(f, "carried: {kind}"),
             Format(kind) => write!(f, "carried, the data files depend on it: {kind}"),
             As(name, kind) => write!(f, "carried as `{name}`: {kind}"),
-            Recreated => f.write_str("recreated: the donor's file name, in the data directory"),
+            Recreated => f.write_str(
+                "recreated: the donor's file name, in the data directory (of volumes of the backup: as on the donor)",
+            ),
+            DataFolders => f.write_str(
+                "left out: the files are restored into the data directory (of volumes of the backup: carried)",
+            ),
             Secure => {
                 f.write_str("carried, unless the donor had its own certificates and no others are given")
             }
@@ -255,6 +263,10 @@ const VARIABLE_RULES: &[(VariableRule, &str)] = &[
          persist_only_admin_x509_subject ssl_cipher syseventlog.tag tls_ciphersuites",
     ),
     (As("default_time_zone", ValueKind::Zone), "time_zone"),
+    (
+        DataFolders,
+        "innodb_data_home_dir innodb_directories innodb_doublewrite_dir innodb_log_group_home_dir innodb_undo_directory",
+    ),
     (Recreated, "log_bin log_bin_basename log_bin_index"),
     (Secure, "require_secure_transport"),
     (
@@ -301,10 +313,9 @@ const VARIABLE_RULES: &[(VariableRule, &str)] = &[
         Decided(PLACE),
         "
          basedir caching_sha2_password_private_key_path caching_sha2_password_public_key_path character_sets_dir chroot datadir
-         general_log_file innodb_data_home_dir innodb_directories innodb_doublewrite_dir innodb_log_group_home_dir
-         innodb_redo_log_archive_dirs innodb_temp_tablespaces_dir innodb_tmpdir innodb_undo_directory lc_messages_dir log_error
-         mysqlx_socket pid_file plugin_dir relay_log relay_log_basename relay_log_index relay_log_info_file replica_load_tmpdir
-         secure_file_priv sha256_password_private_key_path sha256_password_public_key_path slave_load_tmpdir slow_query_log_file socket
+         general_log_file innodb_redo_log_archive_dirs innodb_temp_tablespaces_dir innodb_tmpdir lc_messages_dir log_error mysqlx_socket
+         pid_file plugin_dir relay_log relay_log_basename relay_log_index relay_log_info_file replica_load_tmpdir secure_file_priv
+         sha256_password_private_key_path sha256_password_public_key_path slave_load_tmpdir slow_query_log_file socket
          tmpdir",
     ),
     (

@@ -27,7 +27,12 @@ pub struct Environment {
 impl Environment {
     /// Starts a primary and the candidate that takes its place as the source of the backup.
     pub async fn start() -> Self {
-        let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
+        Self::start_with(ShardLayout { members: 2, ..ShardLayout::default() }).await
+    }
+
+    /// Starts it with another layout of two members.
+    pub async fn start_with(layout: ShardLayout) -> Self {
+        let shard = TestShard::start(layout).await;
         let ec2 = FakeEc2::start(0, &shard.base().join("images")).await;
         for (index, member) in shard.members.iter().enumerate() {
             let folder = shard.base().join(format!("m{}/data", index + 1));

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use backstop_adapters::mysql::connection::Connector;
 use backstop_testkit::TestShard;
+use backstop_types::ids::Endpoint;
 use serde_json::{Value, json};
 
 use crate::support::http_server::{Answer, HttpServer};
@@ -20,10 +22,16 @@ impl Orchestrator {
     /// Starts an orchestrator that is the leader, and knows the shard as `shop-1`.
     pub async fn of(shard: &TestShard) -> Self {
         let answers: Answers = Arc::new(Mutex::new(healthy(shard).await));
-        let held = Arc::clone(&answers);
+        let (held, connector) = (Arc::clone(&answers), Connector::new(&shard.credentials()));
         let served = HttpServer::start(move |request| {
-            let answer = found(&held.lock().unwrap(), request.path.trim_start_matches("/api/"));
-            Box::pin(async move { answer })
+            let (held, connector) = (Arc::clone(&held), connector.clone());
+            Box::pin(async move {
+                let path = request.path.trim_start_matches("/api/");
+                if let Some(server) = path.strip_prefix("discover/") {
+                    return discovered(&held, &connector, server).await;
+                }
+                found(&held.lock().unwrap(), path)
+            })
         })
         .await;
         Self { answers, served }
@@ -42,6 +50,23 @@ impl Orchestrator {
     pub fn says(&self, path: &str, status: u16, body: &str) {
         self.answers.lock().unwrap().insert(path.to_owned(), (status, body.to_owned()));
     }
+}
+
+/// Asks the server for its identity, as orchestrator does, and lists it as a replica.
+async fn discovered(answers: &Answers, connector: &Connector, server: &str) -> Answer {
+    let endpoint: Endpoint = server.replace('/', ":").parse().unwrap();
+    let mut session = connector.connect(&endpoint).await.unwrap();
+    let uuid: String = session.one("SELECT @@server_uuid").await.unwrap();
+    let mut answers = answers.lock().unwrap();
+    let (_, body) = answers.get_mut("cluster/alias/shop-1").unwrap();
+    let mut cluster: Value = serde_json::from_str(body).unwrap();
+    let mut replica = cluster[1].clone();
+    replica["Key"] = json!({"Hostname": endpoint.host, "Port": endpoint.port});
+    replica["ServerUUID"] = json!(uuid);
+    cluster.as_array_mut().unwrap().push(replica);
+    *body = cluster.to_string();
+    let told = json!({"Code": "OK", "Message": format!("Instance discovered: {endpoint}"), "Details": null});
+    (200, String::new(), told.to_string())
 }
 
 fn found(answers: &BTreeMap<String, (u16, String)>, path: &str) -> Answer {
