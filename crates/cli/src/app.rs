@@ -121,7 +121,10 @@ impl App {
     }
 
     /// Returns the repository's location and key.
-    fn place(&self) -> Result<(Location, Option<RepoKey>)> {
+    ///
+    /// # Errors
+    /// Returns an error if a secret cannot be read.
+    pub fn place(&self) -> Result<(Location, Option<RepoKey>)> {
         let settings = &self.settings.repository;
         let key = match &settings.encryption_key {
             Some(reference) => Some(RepoKey::parse(&secrets::resolve(reference)?)?),

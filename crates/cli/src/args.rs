@@ -1,6 +1,7 @@
 //! The command line: commands, options, and their help.
 
 mod examples;
+mod key;
 mod recover;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use backstop_types::ids::{BackupId, Endpoint, ShardName};
 use chrono_tz::Tz;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub use self::key::{KeyArgs, KeyCommand, KeyFileArgs, KeyRemoveArgs};
 pub use self::recover::{CheckArg, EndingArgs, EventsArg, RecoverArgs};
 use crate::app::SettingOverrides;
 
@@ -122,6 +124,9 @@ pub enum Command {
     /// Show the state of every shard, for monitoring
     #[command(after_help = examples::STATUS_EXAMPLES)]
     Status(StatusArgs),
+    /// Manage the keys of an encrypted repository
+    #[command(after_help = examples::KEY_EXAMPLES)]
+    Key(KeyArgs),
     /// Manage the name of a shard
     #[command(after_help = examples::SHARD_EXAMPLES)]
     Shard(ShardArgs),

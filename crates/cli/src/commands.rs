@@ -9,6 +9,7 @@ pub mod completions;
 pub mod demo;
 pub mod find;
 pub mod init;
+mod key;
 pub mod plan;
 mod planned_recovery;
 pub mod prune;
@@ -57,6 +58,7 @@ pub async fn run(line: &CommandLine, ctx: RunContext, output: &Output) -> Result
         Command::Prune(args) => prune::run(args, &app(global, ctx)?, output).await,
         Command::Verify(args) => verify::run(args, &app(global, ctx)?, output).await,
         Command::Status(args) => status::run(args, &app(global, ctx)?, output).await,
+        Command::Key(args) => key::run(args, &app(global, ctx)?, output).await,
         Command::Shard(args) => shard::run(args, &app(global, ctx)?, output).await,
         Command::Schedule(args) => schedule::run(args, global, &app(global, ctx)?, output),
         Command::Completions(args) => completions::run(args, output),

@@ -15,6 +15,7 @@ pub mod logging;
 pub mod output;
 pub mod panic_hook;
 pub mod parse_args;
+pub mod private_process;
 pub mod progress;
 pub mod render;
 pub mod runbooks;

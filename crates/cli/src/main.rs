@@ -10,6 +10,7 @@ use backstop_cli::args::CommandLine;
 use backstop_cli::commands;
 use backstop_cli::failpoints::EnvFailpoints;
 use backstop_cli::output::Output;
+use backstop_cli::private_process::keep_private;
 use backstop_cli::progress::{ProgressOutput, progress_output};
 use backstop_cli::signals::Signals;
 use backstop_cli::terminal::Terminal;
@@ -50,6 +51,7 @@ fn begin(
     progress_output: Arc<dyn ProgressOutput>,
     output: &Output,
 ) -> Result<u8> {
+    keep_private()?;
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .map_err(|_| Error::failed("cannot prepare TLS: another provider is installed"))?;

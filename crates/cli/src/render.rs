@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod find;
 mod init;
+mod keys;
 mod plan;
 mod prune;
 mod recover;

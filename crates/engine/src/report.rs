@@ -8,6 +8,7 @@ mod backup_outcome;
 mod error;
 mod find;
 mod init;
+mod keys;
 mod repair;
 mod status;
 mod verify;
@@ -34,10 +35,12 @@ pub use backup_outcome::{BackupOutcome, SkippedBackup};
 pub use error::ErrorReport;
 pub use find::{FindReport, RecoveryAdvice, SearchedPart};
 pub use init::{DraftReport, InitReport};
+pub use keys::{KeyChange, KeyCheckReport, KeyReport, KeyState};
 pub use repair::{RepairReport, RepairedIndex, RepairedLog, UnusableManifest};
 pub use status::{MemberStatus, ShardStatus, StatusReport, rpo_seconds};
 pub use verify::{
-    DamagedObject, ShardVerification, UncheckedObject, VerifiedBackup, VerifyReport, VerifyVerdict,
+    DamagedObject, LostKeyCopy, ShardVerification, UncheckedObject, VerifiedBackup, VerifyReport,
+    VerifyVerdict,
 };
 
 /// The version of all JSON that commands print.

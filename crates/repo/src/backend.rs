@@ -15,7 +15,7 @@ use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
 use secrecy::ExposeSecret;
 
-use crate::keys::{KEYS_DIRECTORY, PROBES_DIRECTORY, REQUIRED_VERSIONS_DIRECTORY, SHARDS_DIRECTORY};
+use crate::keys::{KEYS_DIRECTORIES, PROBES_DIRECTORY, REQUIRED_VERSIONS_DIRECTORY, SHARDS_DIRECTORY};
 use crate::local_store::LocalStore;
 use crate::location::{Location, S3Access};
 use crate::store_error::{error_chain, store_error};
@@ -79,8 +79,9 @@ pub(crate) fn make_directory(location: &Location) -> Result<()> {
     };
     let made = private(dir).and_then(|()| {
         // The subdirectories as well: the directory may have existed already, open to other users.
-        [SHARDS_DIRECTORY, KEYS_DIRECTORY, PROBES_DIRECTORY, REQUIRED_VERSIONS_DIRECTORY]
+        [SHARDS_DIRECTORY, PROBES_DIRECTORY, REQUIRED_VERSIONS_DIRECTORY]
             .iter()
+            .chain(&KEYS_DIRECTORIES)
             .try_for_each(|below| private(&dir.join(below)))
     });
     made.map_err(|error| {

@@ -49,6 +49,11 @@ impl DataKey {
         Ok(Self::new(random.bytes()?, random))
     }
 
+    /// Returns its id in hex, as the root object names it.
+    pub(crate) fn id(&self) -> String {
+        hex(&self.id)
+    }
+
     pub(crate) fn expose(&self) -> &[u8; 32] {
         self.key.expose_secret()
     }

@@ -23,12 +23,13 @@ use crate::known_damage::{DamageRecord, DamagedObjectRecord};
 use crate::lease::Heartbeat;
 use crate::manifest::{DirectoryEntry, FileEntry, Manifest, ObjectRef, Storage};
 use crate::object::{FORMAT_VERSION, HEADER_BYTES, MAGIC, ObjectKind, header};
-use crate::repo_header::{HeaderObject, WrappedKey};
+use crate::repo_header::HeaderObject;
 use crate::report::GcPlan;
 use crate::required_versions::RequiredVersions;
 use crate::restore_checkpoint::RestoreCheckpoint;
 use crate::run_history::RunsObject;
 use crate::shard_log::{Lease, LogEntry, LogEvent, ShardState};
+use crate::wrapped_keys::WrappedKey;
 use crate::{RepoKey, Repository, every};
 
 /// Value with every field, and one without the optional fields.
@@ -187,8 +188,10 @@ async fn derived_names_and_ids_stay_the_same() {
     let key = RepoKey::parse(&SecretString::from("42".repeat(32))).unwrap();
     let made = empty_store(Cipher::Plain);
     crate::repo_header::create_header(&made, Some(&key)).await.unwrap();
-    let listed = made.list(keys::KEYS_DIRECTORY).await.unwrap();
-    text.push_str(&listed.iter().map(|(name, _)| format!("{name}\n")).collect::<String>());
+    for directory in keys::KEYS_DIRECTORIES {
+        let listed = made.list(directory).await.unwrap();
+        text.push_str(&listed.iter().map(|(name, _)| format!("{name}\n")).collect::<String>());
+    }
     frozen("from-keys.txt", &text);
     // The golden repositories open a wrapped key; this compares one of each object that creating a
     // repository writes.
@@ -202,7 +205,7 @@ fn object_names_stay_the_same() {
     let mut all = vec![
         keys::HEADER_KEY.to_owned(),
         keys::REQUIRED_VERSIONS_DIRECTORY.to_owned(),
-        keys::wrapped_key("00ff"),
+        keys::wrapped_keys("00ff")[0].clone(),
         keys::probe("1"),
         shard.base().to_owned(),
         shard.log(7),
@@ -222,6 +225,7 @@ fn object_names_stay_the_same() {
     all.extend(backstop_types::run_history::Operation::ALL.map(|operation| shard.runs(operation.name())));
     all.extend(shard.lease_directories());
     all.push(archive.aside(7, 9, "00112233445566778899aabbccddeeff"));
+    all.push(keys::wrapped_keys("00ff")[1].clone());
     frozen("names.txt", &all.iter().map(|name| format!("{name}\n")).collect::<String>());
 }
 

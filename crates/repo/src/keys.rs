@@ -7,8 +7,9 @@ use crate::encryption::Cipher;
 
 /// Key of the object that describes the repository.
 pub(crate) const HEADER_KEY: &str = "backstop";
-/// Directory of the wrapped data keys: one for each user key.
-pub(crate) const KEYS_DIRECTORY: &str = "keys";
+/// Directories of the wrapped data keys: one object for each user key in each of them, so that no
+/// single object is between the user's key and the data.
+pub(crate) const KEYS_DIRECTORIES: [&str; 2] = ["keys", "spare-keys"];
 /// Directory of the shards: one directory each.
 pub(crate) const SHARDS_DIRECTORY: &str = "shards";
 /// Directory of probes: objects written to check that the store honours conditional puts.
@@ -21,9 +22,9 @@ pub(crate) const PACKS_DIRECTORY: &str = "packs";
 /// were raised above those in the header object.
 pub(crate) const REQUIRED_VERSIONS_DIRECTORY: &str = "needs";
 
-/// Key of the data key, wrapped by the user key of this id.
-pub(crate) fn wrapped_key(key_id: &str) -> String {
-    format!("{KEYS_DIRECTORY}/{key_id}")
+/// Keys of the copies of the data key, wrapped by the user key of this id.
+pub(crate) fn wrapped_keys(key_id: &str) -> [String; 2] {
+    KEYS_DIRECTORIES.map(|directory| format!("{directory}/{key_id}"))
 }
 
 /// Key of a probe.

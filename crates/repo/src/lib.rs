@@ -46,6 +46,7 @@ mod store_error;
 mod store_tree;
 mod tree;
 mod verify;
+mod wrapped_keys;
 
 pub use archive::{
     ArchivePrunePlan, ArchiveReader, ArchiveVerification, ArchiveView, ArchiveWriter, IndexRepair, LostEntry,
@@ -58,10 +59,11 @@ pub use location::{Location, S3Access};
 pub use manifest::{DirectoryEntry, FileEntry, Manifest, ObjectRef, Storage};
 pub use repair::LogRepair;
 pub use report::{GcPlan, GcResult, ObjectDamage, RestoreOptions, RestoreResult, VerifyDepth, VerifyResult};
-pub use repository::Repository;
+pub use repository::{ExportedKey, Repository};
 pub use shard_reader::ShardReader;
 pub use shard_writer::{ShardWriter, StoredBackup};
 pub use tree::{FileChanges, FileContent, Tree, TreeDirectory, TreeFile};
+pub use wrapped_keys::KeyCopies;
 
 /// Callback for the progress of an operation. Called often; must not block.
 pub type OnProgress<'a> = &'a (dyn Fn(backstop_types::progress::Progress) + Send + Sync);

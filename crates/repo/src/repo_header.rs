@@ -1,18 +1,18 @@
-//! Header object of a repository, and the data key of an encrypted one.
+//! Header object of a repository.
 
 use std::sync::Arc;
 
 use backstop_types::error::{Error, ErrorKind, Result};
-use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::RepoKey;
-use crate::encrypted_store::{Created, EncryptedStore};
-use crate::encryption::{Cipher, DataKey, decrypt, digest, encrypt, hex};
-use crate::keys::{HEADER_KEY, KEYS_DIRECTORY, SHARDS_DIRECTORY, wrapped_key};
+use crate::encrypted_store::EncryptedStore;
+use crate::encryption::{Cipher, hex};
+use crate::keys::{HEADER_KEY, SHARDS_DIRECTORY};
 use crate::object::{ExpectedObject, ObjectError, ObjectKind};
 use crate::required_versions::{self, Access, RequiredVersions};
+use crate::wrapped_keys::{has_keys, new_data_key, unwrap, wrong_key};
 
 /// The object `backstop`: created once, with the repository. If two processes with different keys
 /// create a repository at the same time, both try to create it; one of them finds that it already
@@ -26,13 +26,6 @@ pub(crate) struct HeaderObject {
     /// Versions that may use the repository. Absent: any version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) needs: Option<RequiredVersions>,
-}
-
-/// Data key, wrapped by a user key.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct WrappedKey {
-    /// Nonce, ciphertext and tag, in hex.
-    pub(crate) wrapped: String,
 }
 
 /// State of a repository when it is opened.
@@ -55,8 +48,7 @@ pub(crate) async fn read_header(plain_store: &EncryptedStore, key: Option<&RepoK
         Ok(root) => root.data_key.is_some(),
         Err(ObjectError::Store(error)) => return Err(error.clone()),
         Err(ObjectError::Missing { .. })
-            if !plain_store.has_any(SHARDS_DIRECTORY).await?
-                && !plain_store.has_any(KEYS_DIRECTORY).await? =>
+            if !plain_store.has_any(SHARDS_DIRECTORY).await? && !has_keys(plain_store).await? =>
         {
             return Ok(RepoHeader::Nothing);
         }
@@ -64,7 +56,7 @@ pub(crate) async fn read_header(plain_store: &EncryptedStore, key: Option<&RepoK
         // repository is encrypted.
         Err(error) => {
             tracing::warn!("{}", Error::from(error.clone()));
-            plain_store.has_any(KEYS_DIRECTORY).await?
+            has_keys(plain_store).await?
         }
     };
     let id = root.as_ref().ok().map(|root| root.repository);
@@ -108,24 +100,6 @@ pub(crate) async fn create_header(
     }
 }
 
-/// Wraps the data key with another user key, then removes the wrapping by the old one.
-pub(crate) async fn rewrap_key(
-    plain_store: &EncryptedStore,
-    cipher: &Cipher,
-    old: &RepoKey,
-    new: &RepoKey,
-) -> Result<()> {
-    let Cipher::Keyed(data) = cipher else {
-        return Err(Error::new(ErrorKind::Usage, "cannot change the key: the repository is not encrypted"));
-    };
-    wrap(plain_store, new, data).await?;
-    unwrap(plain_store, new).await?;
-    if key_id(old) != key_id(new) {
-        plain_store.delete(&wrapped_key(&key_id(old))).await?;
-    }
-    Ok(())
-}
-
 /// Returns the id of a repository that this program may write to.
 pub(crate) async fn require_writable(plain_store: &EncryptedStore) -> Result<Uuid> {
     let (root, raised) =
@@ -140,6 +114,18 @@ pub(crate) async fn repository_id(plain_store: &EncryptedStore) -> Result<Uuid, 
     read_root(plain_store).await.map(|root| root.repository)
 }
 
+/// Returns the id of the data key that the root object names; `None` if the root object is lost.
+pub(crate) async fn data_key_id(plain_store: &EncryptedStore) -> Result<Option<String>> {
+    match read_root(plain_store).await {
+        Ok(HeaderObject { data_key: Some(id), .. }) => Ok(Some(id)),
+        Ok(HeaderObject { data_key: None, .. }) => {
+            Err(Error::new(ErrorKind::Usage, "the repository is not encrypted: it has no keys"))
+        }
+        Err(ObjectError::Store(error)) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
 async fn read_root(plain_store: &EncryptedStore) -> Result<HeaderObject, ObjectError> {
     plain_store.get(ExpectedObject { kind: ObjectKind::Root, key: HEADER_KEY, reference: None }).await
 }
@@ -152,67 +138,6 @@ async fn write_root(plain_store: &EncryptedStore, cipher: &Cipher) -> Result<()>
         needs: Some(RequiredVersions::default()),
     };
     plain_store.create(ObjectKind::Root, HEADER_KEY, &root).await.map(|_| ())
-}
-
-/// Returns the data key that this key wraps, and creates it if there is none.
-async fn new_data_key(plain_store: &EncryptedStore, key: &RepoKey) -> Result<DataKey> {
-    let data = DataKey::random(plain_store.host.random.clone())?;
-    match wrap(plain_store, key, &data).await? {
-        Created::Yes(_) => Ok(data),
-        Created::Exists => unwrap(plain_store, key).await,
-    }
-}
-
-async fn wrap(plain_store: &EncryptedStore, key: &RepoKey, data: &DataKey) -> Result<Created> {
-    let id = key_id(key);
-    let sealed = encrypt(&cipher(key), id.as_bytes(), data.expose(), &*plain_store.host.random)?;
-    let wrapped = WrappedKey { wrapped: hex(&sealed) };
-    plain_store.create(ObjectKind::Key, &wrapped_key(&id), &wrapped).await
-}
-
-async fn unwrap(plain_store: &EncryptedStore, key: &RepoKey) -> Result<DataKey> {
-    let id = key_id(key);
-    let object = wrapped_key(&id);
-    let expected = ExpectedObject { kind: ObjectKind::Key, key: &object, reference: None };
-    let wrapped: WrappedKey = match plain_store.get(expected).await {
-        Ok(wrapped) => wrapped,
-        Err(ObjectError::Missing { .. }) => {
-            let known = plain_store.list(KEYS_DIRECTORY).await?;
-            let known: Vec<_> = known.iter().filter_map(|(key, _)| key.rsplit('/').next()).collect();
-            let what = format!(
-                "the configured key (id {id}) is not one of the repository's (ids {})",
-                known.join(", ")
-            );
-            return Err(wrong_key(&what));
-        }
-        Err(error) => return Err(error.into()),
-    };
-    from_hex(&wrapped.wrapped)
-        .and_then(|sealed| decrypt(&cipher(key), id.as_bytes(), &sealed))
-        .and_then(|data| <[u8; 32]>::try_from(data).ok())
-        .map(|data| DataKey::new(data, plain_store.host.random.clone()))
-        .ok_or_else(|| ObjectError::damaged(&object, "the wrapped data key cannot be decrypted").into())
-}
-
-fn wrong_key(what: &str) -> Error {
-    Error::new(ErrorKind::Usage, what)
-        .hint("configure the key that this repository was created with or rewrapped for")
-}
-
-fn cipher(key: &RepoKey) -> XChaCha20Poly1305 {
-    XChaCha20Poly1305::new(&blake3::derive_key("backstop v1 wrap", key.expose()).into())
-}
-
-/// Returns the id of a user key, which discloses nothing about the key.
-fn key_id(key: &RepoKey) -> String {
-    hex(&digest(&blake3::derive_key("backstop v1 user key id", key.expose()))[..8])
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }
 
 #[cfg(test)]

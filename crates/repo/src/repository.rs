@@ -1,5 +1,9 @@
 //! Opens a repository and gives access to its shards.
 
+mod user_keys;
+
+pub use user_keys::ExportedKey;
+
 use std::sync::{Arc, RwLock};
 
 use backstop_host::Host;
@@ -331,18 +335,6 @@ impl Repository {
         ArchiveReader::new(log.store.clone(), log.keys.archive(), log.shard.clone())
     }
 
-    /// Wraps the data key with another key instead of the one that opened this repository. The
-    /// stored data does not change. Open the repository with the new key from then on.
-    ///
-    /// # Errors
-    /// Returns [`ErrorKind::Usage`] if the repository is not encrypted.
-    pub async fn rewrap(&self, new: &RepoKey) -> Result<()> {
-        match (self.cipher(), &self.shared.key) {
-            (Some(cipher), Some(old)) => repo_header::rewrap_key(&self.plain(), &cipher, old, new).await,
-            _ => Err(Error::new(ErrorKind::Usage, "cannot change the key: the repository is not encrypted")),
-        }
-    }
-
     /// Ensures that the repository exists and that its store can be written to safely.
     async fn made(&self) -> Result<Cipher> {
         if let Some(found) = self.found() {
@@ -351,8 +343,8 @@ impl Repository {
                 return Err(Error::refused(format!("cannot write to the repository: {id} is in its place"))
                     .hint("check what is mounted there, then repeat"));
             }
-            self.probe().await?;
-            return Ok(found.cipher);
+            let (probed, ()) = futures::join!(self.probe(), self.mend_wrapped_key(&found.cipher));
+            return probed.map(|()| found.cipher);
         }
         if let Some(location) = &self.shared.location {
             backend::make_directory(location)?;

@@ -300,7 +300,7 @@ async fn repository_is_either_plain_or_encrypted() {
         assert_eq!(open(&sealed, wrong).await.unwrap().kind, ErrorKind::Usage);
     }
 
-    bench.repository.rewrap(&support::key(2)).await.unwrap();
+    bench.repository.rotate_key(&support::key(2)).await.unwrap();
     assert_eq!(open(&sealed, Some(support::key(1))).await.unwrap().kind, ErrorKind::Usage);
     let repository = Repository::on(sealed.clone(), Some(&support::key(2)), Host::system()).await.unwrap();
     assert_eq!(repository.shards().await.unwrap(), [shard()]);

@@ -163,6 +163,17 @@ Examples:
     backstop status
     backstop status orders --json";
 
+/// Examples of `key`.
+pub const KEY_EXAMPLES: &str = "\
+The data of an encrypted repository is encrypted with a data key that each of the user's keys wraps. Several keys may \
+open a repository. Each wrapping is stored twice.
+
+Examples:
+    backstop key check
+    backstop key generate /etc/backstop/new.key
+    backstop key rotate /etc/backstop/new.key
+    backstop key export /mnt/safe/backstop-wrapped-key.json";
+
 /// Examples of `shard`.
 pub const SHARD_EXAMPLES: &str = "\
 A shard's name belongs to the history of its first backup. A backup of servers with another history is refused (exit \

@@ -3,10 +3,11 @@
 use backstop_engine::backup_health::{BackupHealth, backup_health};
 use backstop_engine::record_run;
 use backstop_engine::report::{
-    DamagedObject, ShardVerification, UncheckedObject, VerifiedBackup, VerifyReport, VerifyVerdict,
+    DamagedObject, LostKeyCopy, ShardVerification, UncheckedObject, VerifiedBackup, VerifyReport,
+    VerifyVerdict,
 };
 use backstop_policy::backup_availability::BackupAvailability;
-use backstop_repo::{Repository, ShardReader, VerifyDepth};
+use backstop_repo::{KeyCopies, Repository, ShardReader, VerifyDepth};
 use backstop_types::archive::ArchiveDamage;
 use backstop_types::backup::BackupState;
 use backstop_types::error::{Error, ErrorKind, Result};
@@ -29,7 +30,7 @@ pub async fn run(args: &VerifyArgs, app: &App, output: &Output) -> Result<Comman
     let ended = match report.verdict() {
         VerifyVerdict::Nothing => return Err(nothing(args)),
         VerifyVerdict::NothingFound => CommandOutcome::Well,
-        VerifyVerdict::NotAllChecked => CommandOutcome::Attention,
+        VerifyVerdict::NotAllChecked | VerifyVerdict::KeyCopyLost => CommandOutcome::Attention,
         VerifyVerdict::Damaged => CommandOutcome::Damaged,
     };
     output.report(&report);
@@ -63,7 +64,14 @@ async fn verified(args: &VerifyArgs, app: &App) -> Result<VerifyReport> {
         let kept = record_run::record_run((&repository, &shard), Operation::Verify, &app.ctx, work, said);
         verified.push(app.ctx.step("verify", kept).await?);
     }
-    Ok(VerifyReport::new(verified))
+    let keys = match app.settings.repository.encryption_key {
+        Some(_) => app.ctx.unless_stopped(repository.key_copies()).await?,
+        None => Vec::new(),
+    };
+    let lost = keys.into_iter().flat_map(|KeyCopies { id, lost, .. }| {
+        lost.into_iter().map(move |(object, wrong)| LostKeyCopy { key_id: id.clone(), object, wrong })
+    });
+    Ok(VerifyReport::new(verified, lost.collect()))
 }
 
 /// Summarizes the result in a few words.

@@ -2,8 +2,9 @@
 
 use backstop_engine::report::{
     ArchivePruned, BackupReport, BackupRow, BackupsReport, CondemnedBackup, DamagedObject, EbsSnapshots,
-    PruneReport, RepairReport, RepairedIndex, RepairedLog, ShardVerification, TaggedBackup, TaggedReport,
-    UncheckedObject, UnusableManifest, VerifiedBackup, VerifyReport,
+    KeyChange, KeyCheckReport, KeyReport, KeyState, LostKeyCopy, PruneReport, RepairReport, RepairedIndex,
+    RepairedLog, ShardVerification, TaggedBackup, TaggedReport, UncheckedObject, UnusableManifest,
+    VerifiedBackup, VerifyReport,
 };
 use backstop_policy::retention::{RetentionVerdict, RetentionVote};
 use backstop_testkit::every;
@@ -127,7 +128,41 @@ fn verify_json_stays_the_same() {
         unreferenced: 5,
         segments: 6,
     };
-    printed("verify", &[VerifyReport::new(vec![shard]), VerifyReport::new(Vec::new())]);
+    let lost =
+        LostKeyCopy { key_id: "00ff".into(), object: "keys/00ff".into(), wrong: "it is missing".into() };
+    let least = VerifyReport::new(vec![], vec![]);
+    printed(
+        "verify",
+        &[VerifyReport::new(vec![shard], vec![]), least, VerifyReport::new(vec![], vec![lost])],
+    );
+}
+
+#[test]
+fn key_json_stays_the_same() {
+    let report = |change| KeyReport {
+        change,
+        id: Some("00ff".to_owned()),
+        file: Some("/etc/backstop/new.key".into()),
+        removed: Some("ff00".to_owned()),
+    };
+    for (name, change) in [
+        ("key-generate", KeyChange::Generated),
+        ("key-add", KeyChange::Added),
+        ("key-rotate", KeyChange::Rotated),
+        ("key-remove", KeyChange::Removed),
+        ("key-export", KeyChange::Exported),
+        ("key-import", KeyChange::Imported),
+    ] {
+        let least = KeyReport { id: None, file: None, removed: None, change };
+        printed(name, &[report(change), least]);
+    }
+    let key = |lost: &[&str]| KeyState {
+        id: "00ff".to_owned(),
+        configured: true,
+        copies: 2 - lost.len(),
+        lost: lost.iter().map(ToString::to_string).collect(),
+    };
+    printed("key-check", &[KeyCheckReport { ok: false, keys: vec![key(&["it is missing"]), key(&[])] }]);
 }
 
 #[test]

@@ -30,6 +30,16 @@ fn conclude(report: &VerifyReport, out: &mut TextWriter) {
         VerifyVerdict::NotAllChecked => {
             out.line(out.colors.bad("Not everything could be checked: see the objects marked NOT CHECKED."));
         }
+        VerifyVerdict::KeyCopyLost => {
+            for lost in &report.lost_key_copies {
+                out.line(out.colors.bad(&format!("Copy of key {} lost: {}", lost.key_id, lost.wrong)));
+            }
+            out.line("All data can be read with the other copy.");
+            out.next(&[
+                "make a backup, which stores the lost copy of the configured key again",
+                "backstop key check",
+            ]);
+        }
         VerifyVerdict::Nothing | VerifyVerdict::NothingFound => {
             let read = if report.contents_read {
                 "the data that was read"

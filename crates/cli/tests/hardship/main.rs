@@ -11,6 +11,7 @@ mod healthy_status;
 mod kill_backup;
 mod kill_random;
 mod kill_recover;
+mod private_files;
 mod secrets;
 mod settings;
 mod shard_identity;

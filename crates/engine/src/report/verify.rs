@@ -16,6 +16,20 @@ pub struct VerifyReport {
     pub contents_read: bool,
     /// The verified shards.
     pub shards: Vec<ShardVerification>,
+    /// Lost copies of wrapped keys; each has another copy, with which the repository was opened.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost_key_copies: Vec<LostKeyCopy>,
+}
+
+/// A copy of a wrapped key that is missing or damaged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LostKeyCopy {
+    /// Id of the user's key.
+    pub key_id: String,
+    /// The object's key.
+    pub object: String,
+    /// Description of the damage.
+    pub wrong: String,
 }
 
 /// Result of verifying one shard.
@@ -88,6 +102,8 @@ pub enum VerifyVerdict {
     Nothing,
     /// Nothing that was checked is damaged.
     NothingFound,
+    /// A copy of a wrapped key is lost. The data can be read as long as the other is there.
+    KeyCopyLost,
     /// An object could not be checked.
     NotAllChecked,
     /// An object is damaged.
@@ -95,13 +111,14 @@ pub enum VerifyVerdict {
 }
 
 impl VerifyReport {
-    /// Returns the report of these shards.
-    pub fn new(shards: Vec<ShardVerification>) -> Self {
+    /// Returns the report of these shards and keys.
+    pub fn new(shards: Vec<ShardVerification>, lost_key_copies: Vec<LostKeyCopy>) -> Self {
         let well = |shard: &ShardVerification| shard.damaged.is_empty() && shard.unchecked.is_empty();
         Self {
-            ok: shards.iter().all(well),
+            ok: shards.iter().all(well) && lost_key_copies.is_empty(),
             contents_read: !shards.is_empty() && shards.iter().all(|shard| shard.contents_read),
             shards,
+            lost_key_copies,
         }
     }
 
@@ -111,6 +128,7 @@ impl VerifyReport {
         match () {
             () if any(|shard| !shard.damaged.is_empty()) => VerifyVerdict::Damaged,
             () if any(|shard| !shard.unchecked.is_empty()) => VerifyVerdict::NotAllChecked,
+            () if !self.lost_key_copies.is_empty() => VerifyVerdict::KeyCopyLost,
             () if any(|shard| !shard.backups.is_empty() || shard.segments > 0) => VerifyVerdict::NothingFound,
             () => VerifyVerdict::Nothing,
         }
@@ -141,14 +159,14 @@ mod tests {
 
     #[test]
     fn verdict_rests_on_examined_objects_only() {
-        let verdict = |shards| VerifyReport::new(shards).verdict();
+        let verdict = |shards| VerifyReport::new(shards, vec![]).verdict();
         assert_eq!(verdict(vec![]), VerifyVerdict::Nothing);
         assert_eq!(verdict(vec![shard(0, 0)]), VerifyVerdict::Nothing);
         assert_eq!(verdict(vec![shard(0, 1)]), VerifyVerdict::NothingFound);
         assert_eq!(verdict(vec![shard(0, 0), shard(1, 0)]), VerifyVerdict::NothingFound);
         let why = || UncheckedObject { object: "snap-1".into(), why: "denied".into(), backups: vec![] };
         let unchecked = ShardVerification { unchecked: vec![why()], ..shard(1, 0) };
-        let report = VerifyReport::new(vec![unchecked.clone()]);
+        let report = VerifyReport::new(vec![unchecked.clone()], vec![]);
         assert_eq!((report.ok, report.verdict()), (false, VerifyVerdict::NotAllChecked));
         let wrong = DamagedObject {
             object: "packs/1".into(),
@@ -162,10 +180,18 @@ mod tests {
     }
 
     #[test]
+    fn lost_copy_of_a_key_needs_attention() {
+        let lost =
+            LostKeyCopy { key_id: "00ff".into(), object: "keys/00ff".into(), wrong: "it is missing".into() };
+        let report = VerifyReport::new(vec![shard(1, 0)], vec![lost]);
+        assert_eq!((report.ok, report.verdict()), (false, VerifyVerdict::KeyCopyLost));
+    }
+
+    #[test]
     fn contents_count_as_read_only_if_all_were_read() {
         let read = ShardVerification { contents_read: true, ..shard(1, 0) };
-        assert!(VerifyReport::new(vec![read.clone()]).contents_read);
-        assert!(!VerifyReport::new(vec![read, shard(1, 0)]).contents_read);
-        assert!(!VerifyReport::new(vec![]).contents_read);
+        assert!(VerifyReport::new(vec![read.clone()], vec![]).contents_read);
+        assert!(!VerifyReport::new(vec![read, shard(1, 0)], vec![]).contents_read);
+        assert!(!VerifyReport::new(vec![], vec![]).contents_read);
     }
 }
