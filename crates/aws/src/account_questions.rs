@@ -1,0 +1,36 @@
+//! Questions of `check --aws` about an account.
+
+use std::time::Duration;
+
+use backstop_config::settings::{RepositoryUrl, ShardSettings};
+use backstop_policy::first_day::roles::AwsRole;
+use backstop_types::error::Result;
+use backstop_types::ids::{Endpoint, ShardName};
+use chrono::{DateTime, Utc};
+
+/// Deadline of one question, with its retries.
+pub const QUESTION_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Questions about the account.
+pub struct AccountQuestions {
+    /// The shards.
+    pub shards: Vec<ShardQuestions>,
+    /// The roles whose actions are asked.
+    pub roles: Vec<AwsRole>,
+    /// The repository.
+    pub repository: RepositoryUrl,
+    /// The time.
+    pub now: DateTime<Utc>,
+    /// Deadline of one question.
+    pub deadline: Duration,
+}
+
+/// Questions about one shard.
+pub struct ShardQuestions {
+    /// The shard.
+    pub shard: ShardName,
+    /// Its settings.
+    pub settings: ShardSettings,
+    /// Its members, if they are known.
+    pub members: Result<Vec<Endpoint>>,
+}
