@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use backstop_config::settings::{RepositoryUrl, ShardSettings};
+use backstop_engine::context::RunContext;
 use backstop_policy::first_day::roles::AwsRole;
 use backstop_types::error::Result;
 use backstop_types::ids::{Endpoint, ShardName};
-use chrono::{DateTime, Utc};
 
 /// Deadline of one question, with its retries.
 pub const QUESTION_DEADLINE: Duration = Duration::from_secs(20);
@@ -19,10 +19,10 @@ pub struct AccountQuestions {
     pub roles: Vec<AwsRole>,
     /// The repository.
     pub repository: RepositoryUrl,
-    /// The time.
-    pub now: DateTime<Utc>,
     /// Deadline of one question.
     pub deadline: Duration,
+    /// The clock.
+    pub ctx: RunContext,
 }
 
 /// Questions about one shard.
@@ -33,4 +33,12 @@ pub struct ShardQuestions {
     pub settings: ShardSettings,
     /// Its members, if they are known.
     pub members: Result<Vec<Endpoint>>,
+}
+
+#[cfg(feature = "aws")]
+impl AccountQuestions {
+    /// Waits for an answer until the deadline.
+    pub(crate) async fn in_time<T>(&self, doing: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.ctx.within(self.deadline, &format!("cannot {doing}"), work).await
+    }
 }

@@ -12,11 +12,8 @@ mod secrets;
 mod shards;
 mod subjects;
 
-use std::time::Duration;
-
 use backstop_policy::first_day::AccountAnswer;
 use backstop_policy::first_day::quotas::{ShardUsage, quota_answers};
-use backstop_types::error::{Error, Result};
 
 use crate::account_questions::{AccountQuestions, ShardQuestions};
 use crate::client::AwsClient;
@@ -38,7 +35,7 @@ pub async fn ask_region(
         answers.extend(of_shard.answers.iter().cloned());
         found.push(of_shard);
     }
-    answers.extend(keys::ask(aws, asked.deadline, &found).await);
+    answers.extend(keys::ask(aws, asked, &found).await);
     answers.extend(quotas(asked, shards, &found));
     answers
 }
@@ -51,7 +48,7 @@ fn quotas(
     let usage = |(one, found): (&&ShardQuestions, &ShardAnswers)| {
         let schedule = one.settings.schedule.as_ref();
         let interval = schedule.and_then(|schedule| {
-            let next = schedule.next_after(asked.now)?;
+            let next = schedule.next_after(asked.ctx.host.clock.now())?;
             (schedule.next_after(next)? - next).num_seconds().try_into().ok()
         });
         (interval, found.volumes.max(1), one.settings.archive.is_some())
@@ -68,15 +65,4 @@ fn quotas(
         })
         .collect();
     quota_answers(&usage)
-}
-
-/// Waits for an answer until the deadline.
-async fn answered<T>(deadline: Duration, doing: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
-    match tokio::time::timeout(deadline, work).await {
-        Ok(answer) => answer,
-        Err(_) => Err(Error::failed(format!(
-            "cannot {doing}: no answer within {} s",
-            deadline.as_secs_f64().ceil()
-        ))),
-    }
 }

@@ -163,9 +163,8 @@ pub const REPOSITORY: FirstDayCheck = FirstDayCheck {
 };
 
 /// All checks, in the order in which the first backup and the first recovery would meet them.
-pub const FIRST_DAY_CHECKS: [FirstDayCheck; 12] = [
-    IDENTITY, REGION, ENDPOINT, REPOSITORY, SECRET, INSTANCE, VOLUMES, ACTION, KEY, GRANT, IMAGE, QUOTA,
-];
+pub const FIRST_DAY_CHECKS: [FirstDayCheck; 12] =
+    [IDENTITY, REGION, ENDPOINT, REPOSITORY, SECRET, INSTANCE, VOLUMES, ACTION, KEY, GRANT, IMAGE, QUOTA];
 
 /// State of one answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

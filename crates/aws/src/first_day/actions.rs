@@ -1,7 +1,6 @@
 //! Actions of the roles, each asked by a dry run.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use aws_sdk_ec2::types::Tag;
 use backstop_config::settings::SecretRef;
@@ -10,7 +9,6 @@ use backstop_policy::first_day::{ACTION, AccountAnswer};
 use backstop_types::error::Result;
 use backstop_types::ids::{BackupId, ServerUuid};
 
-use super::answered;
 use super::dry_runs::{self, Asked, TrialRecovery};
 use super::subjects::{MemberInstance, RECOVERY_TAG, RecoveredInstance, Subjects};
 use crate::account_questions::{AccountQuestions, ShardQuestions};
@@ -28,7 +26,7 @@ pub(super) async fn of_account(aws: &AwsClient, asked: &AccountQuestions) -> Vec
     wanted.dedup();
     let dry_runs = wanted.iter().map(|one| {
         let work = dry_runs::describe(&ec2, one.action);
-        async { (one.action, in_time(asked.deadline, one.action, work).await) }
+        async { (one.action, in_time(asked, one.action, work).await) }
     });
     let told: BTreeMap<_, _> = futures::future::join_all(dry_runs).await.into_iter().collect();
     let mut answers = Vec::new();
@@ -44,9 +42,9 @@ pub(super) async fn of_account(aws: &AwsClient, asked: &AccountQuestions) -> Vec
     answers
 }
 
-async fn in_time(deadline: Duration, action: &str, work: impl Future<Output = Asked>) -> Asked {
+async fn in_time(asked: &AccountQuestions, action: &str, work: impl Future<Output = Asked>) -> Asked {
     let work = async { Ok(work.await) };
-    answered(deadline, &format!("ask for {action}"), work).await.unwrap_or_else(Asked::Unanswered)
+    asked.in_time(&format!("ask for {action}"), work).await.unwrap_or_else(Asked::Unanswered)
 }
 
 /// Inputs of the dry runs on a shard's resources.
@@ -94,12 +92,7 @@ impl ShardActions<'_> {
         let recovered = if role == AwsRole::Drill { &subjects.drilled } else { &subjects.recovered };
         match subject {
             Subject::Secret => self.secret.clone().map_or(OnSubject::Missing, OnSubject::Asked),
-            Subject::Instance => {
-                let work = async |on: &MemberInstance| {
-                    dry_runs::snapshot(self.ec2, action, on, &self.snapshot_tags(on)).await
-                };
-                self.found(action, &subjects.member, work).await
-            }
+            Subject::Instance => self.on_members(action).await,
             Subject::ProvenSnapshot | Subject::UnprovenSnapshot => {
                 let proven = subject == Subject::ProvenSnapshot;
                 let on = if proven { &subjects.proven } else { &subjects.unproven };
@@ -112,7 +105,7 @@ impl ShardActions<'_> {
                 None => OnSubject::Missing,
                 Some((_, subnet)) => {
                     let work = dry_runs::in_subnet(self.ec2, action, subnet, &trial);
-                    OnSubject::Asked(in_time(self.asked.deadline, action, work).await)
+                    OnSubject::Asked(in_time(self.asked, action, work).await)
                 }
             },
             Subject::Recovery => {
@@ -121,6 +114,25 @@ impl ShardActions<'_> {
                 self.found(action, recovered, work).await
             }
         }
+    }
+
+    /// Asks on the instance of each member: the tags of each decide. Returns the first answer that
+    /// is not good.
+    async fn on_members(&self, action: &'static str) -> OnSubject {
+        let members = match &self.subjects.members {
+            Ok(members) if members.is_empty() => return OnSubject::Missing,
+            Ok(members) => members,
+            Err(error) => return OnSubject::Asked(Asked::Unanswered(error.clone())),
+        };
+        for on in members {
+            let tags = self.snapshot_tags(on);
+            let work = dry_runs::snapshot(self.ec2, action, on, &tags);
+            match in_time(self.asked, action, work).await {
+                Asked::Allowed => {}
+                other => return OnSubject::Asked(other),
+            }
+        }
+        OnSubject::Asked(Asked::Allowed)
     }
 
     /// Asks on a subject, if it was found.
@@ -132,7 +144,7 @@ impl ShardActions<'_> {
     ) -> OnSubject {
         match subject {
             Ok(None) => OnSubject::Missing,
-            Ok(Some(found)) => OnSubject::Asked(in_time(self.asked.deadline, action, ask(found)).await),
+            Ok(Some(found)) => OnSubject::Asked(in_time(self.asked, action, ask(found)).await),
             Err(error) => OnSubject::Asked(Asked::Unanswered(error.clone())),
         }
     }
@@ -141,7 +153,7 @@ impl ShardActions<'_> {
     fn snapshot_tags(&self, on: &MemberInstance) -> BTreeMap<String, String> {
         let settings = &self.one.settings;
         SnapshotTags {
-            run: &BackupId::new(self.asked.now, 0),
+            run: &BackupId::new(self.asked.ctx.host.clock.now(), 0),
             shard: &self.one.shard,
             cluster: &settings.topology.cluster_name(&self.one.shard),
             gtids: &Default::default(),
@@ -171,11 +183,8 @@ impl ShardActions<'_> {
         ];
         let tag = |(key, value): (&str, String)| Tag::builder().key(key).value(value).build();
         let zone = self.subjects.subnet.as_ref().map(|(zone, _)| zone.clone());
-        let of_member = || Some(self.subjects.member.as_ref().ok()?.as_ref()?.instance.zone.clone());
-        TrialRecovery {
-            tags: tags.map(tag).into(),
-            zone: zone.or_else(of_member).unwrap_or_default(),
-        }
+        let of_member = || Some(self.subjects.members.as_ref().ok()?.first()?.instance.zone.clone());
+        TrialRecovery { tags: tags.map(tag).into(), zone: zone.or_else(of_member).unwrap_or_default() }
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use backstop_config::settings::{RepositoryUrl, SecretRef};
 use backstop_policy::first_day::endpoints::{ServiceAddress, address_of, is_private, regional_url};
 use backstop_policy::first_day::{AccountAnswer, ENDPOINT};
+use backstop_types::error::{Result, ResultExt};
 use tokio::net::TcpStream;
 
 use crate::account_questions::{AccountQuestions, ShardQuestions};
@@ -19,7 +19,7 @@ pub(super) async fn ask(
     shards: &[&ShardQuestions],
 ) -> Vec<AccountAnswer> {
     let urls = urls(aws, asked, shards);
-    let reached = urls.iter().map(|(service, url)| reach(service, url, asked.deadline));
+    let reached = urls.iter().map(|(service, url)| reach(service, url, asked));
     futures::future::join_all(reached).await
 }
 
@@ -46,26 +46,31 @@ fn urls(
     urls
 }
 
-async fn reach(service: &str, url: &str, deadline: Duration) -> AccountAnswer {
+async fn reach(service: &str, url: &str, asked: &AccountQuestions) -> AccountAnswer {
     let Some(ServiceAddress { host, port }) = address_of(url) else {
         return ENDPOINT.problem(format!("{service}: {url} is not an address"));
     };
-    let within = deadline.as_secs_f64().ceil();
-    let addresses: Vec<SocketAddr> =
-        match tokio::time::timeout(deadline, tokio::net::lookup_host((host.as_str(), port))).await {
-            Ok(Ok(found)) => found.collect(),
-            Ok(Err(error)) => return ENDPOINT.problem(format!("{service}: {host} does not resolve: {error}")),
-            Err(_) => return ENDPOINT.problem(format!("{service}: {host} does not resolve within {within} s")),
-        };
-    match tokio::time::timeout(deadline, TcpStream::connect(&addresses[..])).await {
-        Ok(Ok(_)) => {
+    match connected(&host, port, asked).await {
+        Ok(addresses) => {
             let path = match addresses.iter().all(|at| is_private(at.ip())) {
                 true => "private addresses",
                 false => "public addresses: by NAT, an internet gateway or a gateway endpoint",
             };
             ENDPOINT.ok(format!("{service}: {host}:{port} accepts connections ({path})"))
         }
-        Ok(Err(error)) => ENDPOINT.problem(format!("{service}: cannot connect to {host}:{port}: {error}")),
-        Err(_) => ENDPOINT.problem(format!("{service}: {host}:{port} accepts no connection within {within} s")),
+        Err(error) => ENDPOINT.problem(format!("{service}: {}", error.message)),
     }
+}
+
+/// Connects to one of a name's addresses, and returns all of them.
+async fn connected(host: &str, port: u16, asked: &AccountQuestions) -> Result<Vec<SocketAddr>> {
+    let resolve = async {
+        let found = tokio::net::lookup_host((host, port)).await;
+        Ok(found.failed(format!("cannot resolve {host}"))?.collect::<Vec<_>>())
+    };
+    let addresses = asked.in_time(&format!("resolve {host}"), resolve).await?;
+    let doing = format!("connect to {host}:{port}");
+    let connect = async { TcpStream::connect(&addresses[..]).await.failed(format!("cannot {doing}")) };
+    asked.in_time(&doing, connect).await?;
+    Ok(addresses)
 }

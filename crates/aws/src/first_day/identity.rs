@@ -6,7 +6,6 @@ use backstop_config::settings::{RepositoryUrl, SecretRef};
 use backstop_policy::first_day::{AccountAnswer, IDENTITY, REGION};
 use backstop_types::error::{Error, ErrorKind, Result};
 
-use super::answered;
 use crate::account_questions::{AccountQuestions, ShardQuestions};
 use crate::client::AwsClient;
 use crate::error::AwsCall;
@@ -25,7 +24,7 @@ pub(super) async fn ask(
     shards: &[&ShardQuestions],
 ) -> Vec<AccountAnswer> {
     let mut answers = Vec::new();
-    match answered(asked.deadline, "read the identity", caller(aws)).await {
+    match asked.in_time("read the identity", caller(aws)).await {
         Ok(caller) => answers.extend(of_caller(&caller, aws.region(), &configured_accounts(shards))),
         Err(error) => answers.push(refused(&error)),
     }
@@ -34,14 +33,10 @@ pub(super) async fn ask(
 }
 
 async fn caller(aws: &AwsClient) -> Result<Caller> {
-    let call =
-        AwsCall { doing: "read the identity", action: "sts:GetCallerIdentity", region: aws.region() };
+    let call = AwsCall { doing: "read the identity", action: "sts:GetCallerIdentity", region: aws.region() };
     let answer = aws_sdk_sts::Client::new(aws.config()).get_caller_identity().send().await;
     let answer = answer.map_err(|error| call.error(&error))?;
-    Ok(Caller {
-        account: answer.account.unwrap_or_default(),
-        arn: answer.arn.unwrap_or_default(),
-    })
+    Ok(Caller { account: answer.account.unwrap_or_default(), arn: answer.arn.unwrap_or_default() })
 }
 
 fn refused(error: &Error) -> AccountAnswer {

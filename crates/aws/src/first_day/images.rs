@@ -1,13 +1,10 @@
 //! The image of recoveries, and the instance type that is to run it.
 
-use std::time::Duration;
-
 use aws_sdk_ec2::types::{EnaSupport, Image, InstanceType, InstanceTypeInfo};
 use backstop_policy::first_day::image::{ImageFacts, InstanceTypeFacts, image_answers};
 use backstop_policy::first_day::{AccountAnswer, IMAGE};
 use backstop_types::error::Result;
 
-use super::answered;
 use super::subjects::MemberInstance;
 use crate::account_questions::{AccountQuestions, ShardQuestions};
 use crate::ebs::ec2::Ec2;
@@ -18,9 +15,8 @@ pub(super) async fn ask(
     ec2: &Ec2,
     asked: &AccountQuestions,
     one: &ShardQuestions,
-    member: &Result<Option<MemberInstance>>,
+    member: Option<&MemberInstance>,
 ) -> Vec<AccountAnswer> {
-    let member = member.as_ref().ok().and_then(Option::as_ref);
     let set = |name: &str| {
         let value = one.settings.recovery.as_ref()?.variables.get(name)?;
         value.as_str().map(str::to_owned)
@@ -33,7 +29,7 @@ pub(super) async fn ask(
         return vec![IMAGE.not_checked(what)];
     };
     let mut answers = match kind.filter(|kind| !kind.is_empty()) {
-        Some(kind) => match instance_type(ec2, &kind, asked.deadline).await {
+        Some(kind) => match instance_type(ec2, &kind, asked).await {
             Ok(Some(kind)) => judged(ec2, asked, &id, Some(&kind)).await,
             Ok(None) => vec![IMAGE.problem(format!("the Region {} has no instance type {kind}", ec2.region))],
             Err(error) => vec![IMAGE.not_checked(error.message)],
@@ -53,8 +49,8 @@ async fn judged(
     id: &str,
     kind: Option<&InstanceTypeFacts>,
 ) -> Vec<AccountAnswer> {
-    match image(ec2, id, asked.deadline).await {
-        Ok(Some(image)) => image_answers(&image, kind, asked.now),
+    match image(ec2, id, asked).await {
+        Ok(Some(image)) => image_answers(&image, kind, asked.ctx.host.clock.now()),
         Ok(None) => vec![IMAGE.problem(format!(
             "{id} does not exist in {}: it was deregistered, or is not shared with this account",
             ec2.region
@@ -63,7 +59,7 @@ async fn judged(
     }
 }
 
-async fn image(ec2: &Ec2, id: &str, deadline: Duration) -> Result<Option<ImageFacts>> {
+async fn image(ec2: &Ec2, id: &str, asked: &AccountQuestions) -> Result<Option<ImageFacts>> {
     let doing = format!("describe {id}");
     let call = ec2.call(&doing, "ec2:DescribeImages");
     let request = ec2.client().describe_images().image_ids(id).include_deprecated(true);
@@ -75,7 +71,7 @@ async fn image(ec2: &Ec2, id: &str, deadline: Duration) -> Result<Option<ImageFa
             Err(error) => Err(call.error(&error)),
         }
     };
-    answered(deadline, &doing, work).await
+    asked.in_time(&doing, work).await
 }
 
 fn image_facts(image: &Image) -> ImageFacts {
@@ -94,7 +90,7 @@ fn image_facts(image: &Image) -> ImageFacts {
     }
 }
 
-async fn instance_type(ec2: &Ec2, name: &str, deadline: Duration) -> Result<Option<InstanceTypeFacts>> {
+async fn instance_type(ec2: &Ec2, name: &str, asked: &AccountQuestions) -> Result<Option<InstanceTypeFacts>> {
     let doing = format!("describe {name}");
     let call = ec2.call(&doing, "ec2:DescribeInstanceTypes");
     let request = ec2.client().describe_instance_types().instance_types(InstanceType::from(name));
@@ -105,7 +101,7 @@ async fn instance_type(ec2: &Ec2, name: &str, deadline: Duration) -> Result<Opti
             Err(error) => Err(call.error(&error)),
         }
     };
-    answered(deadline, &doing, work).await
+    asked.in_time(&doing, work).await
 }
 
 fn type_facts(name: &str, info: &InstanceTypeInfo) -> InstanceTypeFacts {

@@ -1,15 +1,14 @@
 //! Keys of the volumes: their state, and EC2's grants on them. A dry run of EC2 does not test KMS.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use aws_sdk_kms::Client;
 use aws_sdk_kms::types::{KeyManagerType, KeyMetadata, KeyState};
 use backstop_policy::first_day::{AccountAnswer, GRANT, KEY};
 use backstop_types::error::{Error, Result};
 
-use super::answered;
 use super::shards::ShardAnswers;
+use crate::account_questions::AccountQuestions;
 use crate::client::AwsClient;
 use crate::error::{AwsCall, code};
 
@@ -17,7 +16,11 @@ use crate::error::{AwsCall, code};
 const GRANTS_PAGE: i32 = 100;
 
 /// Asks for each key of the shards' volumes.
-pub(super) async fn ask(aws: &AwsClient, deadline: Duration, shards: &[ShardAnswers]) -> Vec<AccountAnswer> {
+pub(super) async fn ask(
+    aws: &AwsClient,
+    asked: &AccountQuestions,
+    shards: &[ShardAnswers],
+) -> Vec<AccountAnswer> {
     let mut users: BTreeMap<&str, usize> = BTreeMap::new();
     for key in shards.iter().flat_map(|shard| &shard.keys) {
         *users.entry(key).or_default() += 1;
@@ -25,7 +28,7 @@ pub(super) async fn ask(aws: &AwsClient, deadline: Duration, shards: &[ShardAnsw
     if users.is_empty() {
         return vec![KEY.ok("no volume that was found is encrypted with a key of KMS")];
     }
-    let keys = Keys { kms: Client::new(aws.config()), region: aws.region(), deadline };
+    let keys = Keys { kms: Client::new(aws.config()), region: aws.region(), asked };
     let mut answers = Vec::new();
     for (key, shards) in users {
         match keys.described(key).await {
@@ -35,7 +38,8 @@ pub(super) async fn ask(aws: &AwsClient, deadline: Duration, shards: &[ShardAnsw
                     answers.push(keys.grants(key).await);
                 }
             }
-            Ok(None) => answers.push(KEY.problem(format!("{key} of {shards} shards does not exist"))),
+            Ok(None) => answers
+                .push(KEY.problem(format!("{key} (volumes of {}) does not exist", counted(shards, "shard")))),
             Err(error) => answers.push(not_checked(KEY.not_checked(&error.message), error)),
         }
     }
@@ -45,7 +49,7 @@ pub(super) async fn ask(aws: &AwsClient, deadline: Duration, shards: &[ShardAnsw
 struct Keys<'a> {
     kms: Client,
     region: &'a str,
-    deadline: Duration,
+    asked: &'a AccountQuestions,
 }
 
 impl Keys<'_> {
@@ -59,7 +63,7 @@ impl Keys<'_> {
                 Err(error) => Err(call.error(&error)),
             }
         };
-        answered(self.deadline, &doing, work).await
+        self.asked.in_time(&doing, work).await
     }
 
     async fn grants(&self, key: &str) -> AccountAnswer {
@@ -69,13 +73,13 @@ impl Keys<'_> {
             let answer = self.kms.list_grants().key_id(key).limit(GRANTS_PAGE).send().await;
             answer.map_err(|error| call.error(&error))
         };
-        match answered(self.deadline, &doing, work).await {
+        match self.asked.in_time(&doing, work).await {
             Ok(found) if found.grants().is_empty() => {
                 GRANT.warning(format!("{key} has no grant, and attached volumes are encrypted with it"))
             }
             Ok(found) => {
                 let more = if found.truncated { "more than " } else { "" };
-                GRANT.ok(format!("{key} has {more}{} grants", found.grants().len()))
+                GRANT.ok(format!("{key} has {more}{}", counted(found.grants().len(), "grant")))
             }
             Err(error) => not_checked(GRANT.not_checked(&error.message), error),
         }
@@ -89,8 +93,13 @@ fn not_checked(answer: AccountAnswer, error: Error) -> AccountAnswer {
     }
 }
 
+fn counted(count: usize, one: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {one}{ending}")
+}
+
 fn state(key: &str, shards: usize, found: &KeyMetadata) -> AccountAnswer {
-    let used = format!("{key}, of the volumes of {shards} shards,");
+    let used = format!("{key} (volumes of {})", counted(shards, "shard"));
     match found.key_state() {
         Some(KeyState::Enabled) if found.key_manager() == Some(&KeyManagerType::Aws) => KEY
             .warning(format!("{used} is AWS's own: no other account can read the snapshots"))

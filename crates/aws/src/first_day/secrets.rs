@@ -1,16 +1,13 @@
 //! The secret of a shard.
 
-use std::time::Duration;
-
 use backstop_config::secret_entry::credentials;
 use backstop_config::settings::SecretRef;
 use backstop_policy::first_day::{AccountAnswer, SECRET};
 use backstop_types::error::{Error, ErrorKind};
 use secrecy::ExposeSecret;
 
-use super::answered;
 use super::dry_runs::Asked;
-use crate::account_questions::ShardQuestions;
+use crate::account_questions::{AccountQuestions, ShardQuestions};
 use crate::client::AwsClient;
 use crate::secrets_manager;
 
@@ -18,10 +15,10 @@ use crate::secrets_manager;
 pub(super) async fn ask(
     aws: &AwsClient,
     one: &ShardQuestions,
-    deadline: Duration,
+    asked: &AccountQuestions,
 ) -> Option<(Asked, AccountAnswer)> {
     let SecretRef::SecretsManager(id) = &one.settings.credentials else { return None };
-    let read = answered(deadline, &format!("read secret {id}"), secrets_manager::read(aws, id)).await;
+    let read = asked.in_time(&format!("read secret {id}"), secrets_manager::read(aws, id)).await;
     Some(match read {
         Ok(text) => (Asked::Allowed, valid(id, credentials(text.expose_secret(), id).err().map(Error::from))),
         Err(error) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use backstop_policy::first_day::image::is_data_device;
 use backstop_policy::first_day::{AccountAnswer, INSTANCE, VOLUMES};
-use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::error::{Error, ErrorKind};
 
 use super::actions::ShardActions;
 use super::subjects::{self, MemberInstance, Subjects};
@@ -26,7 +26,7 @@ pub(super) struct ShardAnswers {
 pub(super) async fn ask(aws: &AwsClient, asked: &AccountQuestions, one: &ShardQuestions) -> ShardAnswers {
     let ec2 = Ec2::new(aws);
     let mut answers = Vec::new();
-    let secret = match secrets::ask(aws, one, asked.deadline).await {
+    let secret = match secrets::ask(aws, one, asked).await {
         Some((secret, answer)) => {
             answers.push(answer);
             Some(secret)
@@ -37,21 +37,12 @@ pub(super) async fn ask(aws: &AwsClient, asked: &AccountQuestions, one: &ShardQu
     let keys = members.iter().flat_map(keys).collect();
     let chosen = |member: &MemberInstance| member.chosen.as_ref().map_or(0, |chosen| chosen.ids.len() as u64);
     let volumes = members.iter().map(chosen).max().unwrap_or_default();
-    let first = first(members, one);
-    answers.extend(images::ask(&ec2, asked, one, &first).await);
-    let subjects = Subjects::find(&ec2, &one.shard, &one.settings, first, asked.deadline).await;
+    answers.extend(images::ask(&ec2, asked, one, members.first()).await);
+    let members = one.members.as_ref().map(|_| members).map_err(Error::clone);
+    let subjects = Subjects::find(&ec2, &one.shard, &one.settings, members, asked).await;
     let mut answers: Vec<_> = answers.into_iter().map(|answer| answer.of_shard(&one.shard)).collect();
     answers.extend(ShardActions { ec2: &ec2, asked, one, subjects: &subjects, secret }.ask().await);
     ShardAnswers { answers, keys, volumes }
-}
-
-/// Returns the first member whose instance was found; an error if one exists and was not found.
-fn first(members: Vec<MemberInstance>, one: &ShardQuestions) -> Result<Option<MemberInstance>> {
-    match (members.into_iter().next(), &one.members) {
-        (Some(member), _) => Ok(Some(member)),
-        (None, Ok(_)) => Ok(None),
-        (None, Err(error)) => Err(error.clone()),
-    }
 }
 
 async fn members(
@@ -70,7 +61,7 @@ async fn members(
     let hint = one.settings.snapshot.volume.as_ref();
     let mut members = Vec::new();
     for server in servers {
-        let instance = match subjects::instance(ec2, server, asked.deadline).await {
+        let instance = match subjects::instance(ec2, server, asked).await {
             Ok(instance) => instance,
             Err(error) => {
                 answers.push(not_found(&error));
@@ -78,7 +69,7 @@ async fn members(
             }
         };
         answers.push(INSTANCE.ok(format!("{server} runs on {}, in {}", instance.id, instance.zone)));
-        match subjects::with_volumes(ec2, server, instance, hint, asked.deadline).await {
+        match subjects::with_volumes(ec2, server, instance, hint, asked).await {
             Ok(member) => {
                 answers.extend(of_volumes(&member));
                 members.push(member);
@@ -119,7 +110,11 @@ fn of_volumes(member: &MemberInstance) -> Vec<AccountAnswer> {
         return vec![VOLUMES.ok(format!("{}, attached to {of} as {}", chosen.why, good.join(", ")))];
     }
     let what = format!("{} has MySQL's data on {}", of, bad.join(", "));
-    vec![VOLUMES.problem(what).todo("attach the volumes as /dev/sdf to /dev/sdp, or change the root module of recoveries")]
+    vec![
+        VOLUMES
+            .problem(what)
+            .todo("attach the volumes as /dev/sdf to /dev/sdp, or change the root module of recoveries"),
+    ]
 }
 
 fn keys(member: &MemberInstance) -> Vec<String> {

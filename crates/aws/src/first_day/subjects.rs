@@ -1,14 +1,12 @@
 //! Finds the resources of a shard that dry runs need, since IAM decides by their tags.
 
-use std::time::Duration;
-
 use aws_sdk_ec2::types::{Filter, Instance};
 use backstop_config::settings::{ShardSettings, VolumeHint};
 use backstop_policy::first_day::roles::AwsRole;
 use backstop_types::error::Result;
 use backstop_types::ids::{Endpoint, ShardName};
 
-use super::answered;
+use crate::account_questions::AccountQuestions;
 use crate::ebs::ec2::{EbsSnapshot, Ec2, FoundInstance};
 use crate::ebs::find_instance::find_instance;
 use crate::ebs::volumes::{AttachedVolume, ChosenVolumes, choose_by_tags};
@@ -35,8 +33,12 @@ pub(super) struct RecoveredInstance {
 }
 
 /// Finds a member's instance.
-pub(super) async fn instance(ec2: &Ec2, server: &Endpoint, deadline: Duration) -> Result<FoundInstance> {
-    answered(deadline, &format!("find the instance of {server}"), find_instance(ec2, server)).await
+pub(super) async fn instance(
+    ec2: &Ec2,
+    server: &Endpoint,
+    asked: &AccountQuestions,
+) -> Result<FoundInstance> {
+    asked.in_time(&format!("find the instance of {server}"), find_instance(ec2, server)).await
 }
 
 /// Finds the volumes of a member's instance, and those that a backup would have.
@@ -45,17 +47,18 @@ pub(super) async fn with_volumes(
     server: &Endpoint,
     instance: FoundInstance,
     hint: Option<&VolumeHint>,
-    deadline: Duration,
+    asked: &AccountQuestions,
 ) -> Result<MemberInstance> {
     let doing = format!("list the volumes of {}", instance.id);
-    let attached = answered(deadline, &doing, ec2.attached(&instance)).await?;
+    let attached = asked.in_time(&doing, ec2.attached(&instance)).await?;
     let chosen = choose_by_tags(&instance.id, hint, &attached);
     Ok(MemberInstance { server: server.clone(), instance, attached, chosen })
 }
 
 /// Resources of a shard in its account. `Ok(None)`: there is none yet.
 pub(super) struct Subjects {
-    pub(super) member: Result<Option<MemberInstance>>,
+    /// The members whose instances were found.
+    pub(super) members: Result<Vec<MemberInstance>>,
     pub(super) proven: Result<Option<EbsSnapshot>>,
     pub(super) unproven: Result<Option<EbsSnapshot>>,
     /// Availability zone and subnet.
@@ -70,17 +73,17 @@ impl Subjects {
         ec2: &Ec2,
         shard: &ShardName,
         settings: &ShardSettings,
-        member: Result<Option<MemberInstance>>,
-        deadline: Duration,
+        members: Result<Vec<MemberInstance>>,
+        asked: &AccountQuestions,
     ) -> Self {
         let cluster = settings.topology.cluster_name(shard);
         let snapshot = async |state| {
             let tags = [(SHARD_TAG, shard.as_str()), (STATE_TAG, state)];
-            answered(deadline, "list the snapshots", ec2.tagged(&tags)).await.map(|found| found.into_iter().next())
+            asked.in_time("list the snapshots", ec2.tagged(&tags)).await.map(|found| found.into_iter().next())
         };
         let recovery = async |role: AwsRole| {
             let work = recovered(ec2, &cluster, role.recoveries());
-            answered(deadline, "find the instances of recoveries", work).await
+            asked.in_time("find the instances of recoveries", work).await
         };
         let (proven, unproven, recovered, drilled) = futures::join!(
             snapshot(PROVEN),
@@ -91,7 +94,7 @@ impl Subjects {
         let subnets = settings.recovery.as_ref().map(|recovery| &recovery.subnets);
         let subnet = subnets.and_then(|subnets| subnets.iter().next());
         let subnet = subnet.map(|(zone, subnet)| (zone.clone(), subnet.clone()));
-        Self { member, proven, unproven, subnet, recovered, drilled }
+        Self { members, proven, unproven, subnet, recovered, drilled }
     }
 }
 

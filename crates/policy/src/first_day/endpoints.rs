@@ -75,9 +75,13 @@ mod tests {
 
     #[test]
     fn private_addresses_are_distinguished() {
-        for (address, private) in
-            [("10.1.2.3", true), ("172.16.0.9", true), ("52.95.1.1", false), ("fd00::1", true), ("2a05::1", false)]
-        {
+        for (address, private) in [
+            ("10.1.2.3", true),
+            ("172.16.0.9", true),
+            ("52.95.1.1", false),
+            ("fd00::1", true),
+            ("2a05::1", false),
+        ] {
             assert_eq!(is_private(address.parse().unwrap()), private, "{address}");
         }
     }

@@ -39,14 +39,19 @@ pub struct InstanceTypeFacts {
 }
 
 /// Returns all answers about an image; `of` is the instance type that recoveries use.
-pub fn image_answers(image: &ImageFacts, of: Option<&InstanceTypeFacts>, now: DateTime<Utc>) -> Vec<AccountAnswer> {
+pub fn image_answers(
+    image: &ImageFacts,
+    of: Option<&InstanceTypeFacts>,
+    now: DateTime<Utc>,
+) -> Vec<AccountAnswer> {
     let id = &image.id;
     let mut answers = Vec::new();
     if image.state != "available" {
         answers.push(IMAGE.problem(format!("{id} is {}: EC2 starts no instance from it", image.state)));
     }
     if image.root_device_type != "ebs" {
-        let what = format!("the root device of {id} is {}, and the module makes an EBS one", image.root_device_type);
+        let what =
+            format!("the root device of {id} is {}, and the module makes an EBS one", image.root_device_type);
         answers.push(IMAGE.problem(what));
     }
     if let Some(at) = image.deprecated_at.filter(|at| *at <= now) {
@@ -77,7 +82,11 @@ fn misfits(image: &ImageFacts, of: &InstanceTypeFacts) -> Vec<String> {
     let (id, name) = (&image.id, &of.name);
     let mut misfits = Vec::new();
     if !of.architectures.contains(&image.architecture) {
-        misfits.push(format!("{id} is {}, and {name} runs {}", image.architecture, of.architectures.join(", ")));
+        misfits.push(format!(
+            "{id} is {}, and {name} runs {}",
+            image.architecture,
+            of.architectures.join(", ")
+        ));
     }
     if of.needs_ena && !image.ena {
         misfits.push(format!("{id} has no ENA support, and {name} has no other network device"));
@@ -134,9 +143,17 @@ mod tests {
         for (broken, state, part) in [
             (ImageFacts { state: own("disabled"), ..image() }, AnswerState::Problem, "is disabled"),
             (ImageFacts { architecture: own("x86_64"), ..image() }, AnswerState::Problem, "runs arm64"),
-            (ImageFacts { root_device_type: own("instance-store"), ..image() }, AnswerState::Problem, "instance-store"),
+            (
+                ImageFacts { root_device_type: own("instance-store"), ..image() },
+                AnswerState::Problem,
+                "instance-store",
+            ),
             (ImageFacts { ena: false, ..image() }, AnswerState::Problem, "ENA"),
-            (ImageFacts { boot_mode: Some(own("legacy-bios")), ..image() }, AnswerState::Problem, "legacy-bios"),
+            (
+                ImageFacts { boot_mode: Some(own("legacy-bios")), ..image() },
+                AnswerState::Problem,
+                "legacy-bios",
+            ),
             (ImageFacts { deprecated_at: past, ..image() }, AnswerState::Warning, "since 2026-11-01"),
             (ImageFacts { devices: vec![own("/dev/sdf")], ..image() }, AnswerState::Problem, "/dev/sdf"),
         ] {

@@ -74,13 +74,14 @@ pub fn quota_answers(shards: &[ShardUsage<'_>]) -> Vec<AccountAnswer> {
     let count = shards.len() as u64;
     let mut answers: Vec<_> =
         [(CONCURRENT, count), (ALARMS, count + 2 * archivers), (ROLES, archivers)].map(compared).into();
-    let kept = shards.iter().map(|shard| Some(kept(shard.retention?, shard.interval_seconds) * shard.volumes));
+    let kept =
+        shards.iter().map(|shard| Some(kept(shard.retention?, shard.interval_seconds) * shard.volumes));
     match kept.collect::<Option<Vec<_>>>() {
         Some(kept) => answers.push(compared((SNAPSHOTS, kept.into_iter().sum()))),
         None => answers.push(
             QUOTA
                 .warning(format!(
-                    "snapshots: a shard has no retention and keeps all; AWS's default of {QUOTAS_DATE} is {} a {}",
+                    "snapshots: a shard has no retention and keeps all; AWS's default of {QUOTAS_DATE} is {} for each {}",
                     SNAPSHOTS.value, SNAPSHOTS.per
                 ))
                 .todo("set `retention` for every shard"),
@@ -91,7 +92,7 @@ pub fn quota_answers(shards: &[ShardUsage<'_>]) -> Vec<AccountAnswer> {
 
 fn compared((quota, used): (DefaultQuota, u64)) -> AccountAnswer {
     let what = format!(
-        "{}: the configured shards use up to {used}; AWS's default of {QUOTAS_DATE} is {} a {} ({})",
+        "{}: the configured shards use up to {used}; AWS's default of {QUOTAS_DATE} is {} for each {} ({})",
         quota.name.replace('_', " "),
         quota.value,
         quota.per,
@@ -140,7 +141,10 @@ mod tests {
         assert_eq!(warned(&[shard(1, false); 900]), [""; 0]);
         assert_eq!(warned(&[shard(1, false); 901]), ["lambda concurrent executions"]);
         assert_eq!(warned(&[shard(1, true); 1001]), ["lambda concurrent executions", "roles"]);
-        assert_eq!(warned(&[shard(1, true); 1700]), ["lambda concurrent executions", "alarms", "roles", "snapshots"]);
+        assert_eq!(
+            warned(&[shard(1, true); 1700]),
+            ["lambda concurrent executions", "alarms", "roles", "snapshots"]
+        );
         // 49 + 14 + 8 + 12 backups of 2 volumes.
         assert_eq!(warned(&[shard(2, false); 602]), [""; 0]);
         assert_eq!(warned(&[shard(2, false); 603]), ["snapshots"]);
