@@ -73,7 +73,8 @@ pub async fn check_account(asked: &AccountQuestions) -> Result<Vec<AccountAnswer
     }
     let mut answers = Vec::new();
     for (region, shards) in regions {
-        answers.extend(first_day::ask_region(&AwsClient::connect(region).await?, asked, &shards).await);
+        let aws = AwsClient::connect(region).await?;
+        answers.extend(Box::pin(first_day::ask_region(&aws, asked, &shards)).await);
     }
     Ok(answers)
 }

@@ -31,7 +31,7 @@ pub async fn ask_region(
     answers.extend(actions::of_account(aws, asked).await);
     let mut found = Vec::new();
     for one in shards {
-        let of_shard = shards::ask(aws, asked, one).await;
+        let of_shard = Box::pin(shards::ask(aws, asked, one)).await;
         answers.extend(of_shard.answers.iter().cloned());
         found.push(of_shard);
     }

@@ -41,7 +41,8 @@ pub(super) async fn ask(aws: &AwsClient, asked: &AccountQuestions, one: &ShardQu
     let members = one.members.as_ref().map(|_| members).map_err(Error::clone);
     let subjects = Subjects::find(&ec2, &one.shard, &one.settings, members, asked).await;
     let mut answers: Vec<_> = answers.into_iter().map(|answer| answer.of_shard(&one.shard)).collect();
-    answers.extend(ShardActions { ec2: &ec2, asked, one, subjects: &subjects, secret }.ask().await);
+    let actions = ShardActions { ec2: &ec2, asked, one, subjects: &subjects, secret };
+    answers.extend(Box::pin(actions.ask()).await);
     ShardAnswers { answers, keys, volumes }
 }
 

@@ -205,7 +205,35 @@ async fn ready_account_has_no_bad_answer_and_is_not_changed() {
     }
 }
 
-/// What EC2 answers to a denied action, with kilobytes that only AWS can decode
+/// IAM decides by tags: a dry run without those of the real request would prove nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn dry_runs_carry_the_tags_of_the_real_requests() {
+    let account = Account::ready().await;
+    let more = "'ebs', tags = { CostCenter = '7' },";
+    account.asked_with("'ebs',", more, Duration::from_secs(60)).await;
+    let has = |body: &String, key: &str, value: &str| {
+        let numbers = 1..20;
+        numbers.into_iter().any(|n| {
+            body.contains(&format!(".{n}.Key={key}&")) && body.contains(&format!(".{n}.Value={value}"))
+        })
+    };
+    for (action, tags) in [
+        (
+            "CreateSnapshots",
+            &[("Backstop-State", "unproven"), ("Cluster-name", "orders"), ("CostCenter", "7")][..],
+        ),
+        ("CreateVolume", &[("Backstop-Recovery", "drill-check"), ("Cluster-name", "orders")]),
+        ("RunInstances", &[("Backstop-Recovery", "check"), ("Cluster-name", "orders")]),
+        ("CreateTags", &[("Backstop-State", "proven")]),
+        ("CreateTags", &[("Backstop-Completion", "completed")]),
+    ] {
+        let bodies = account.proxy.dry_runs(action);
+        let whole = |body: &String| tags.iter().all(|(key, value)| has(body, key, value));
+        assert!(bodies.iter().any(whole), "{action} {tags:?}: {bodies:#?}");
+    }
+}
+
+/// A denied action, as EC2 answers it with kilobytes that only AWS can decode
 /// (<https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html>).
 #[tokio::test(flavor = "multi_thread")]
 async fn denied_action_is_named_with_its_policy() {

@@ -29,7 +29,7 @@ use crate::systemd::active_schedule;
 /// 1.
 pub async fn run(args: &CheckArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
     if args.aws {
-        return check_account::run(args, app, output).await;
+        return Box::pin(check_account::run(args, app, output)).await;
     }
     let mut report = checked(args, app).await?;
     if args.fix && check_fix::offer_fixes(args, app, &report, output).await? {

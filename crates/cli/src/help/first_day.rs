@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use backstop_aws::QUESTION_DEADLINE;
 use backstop_policy::first_day::quotas::{QUOTAS_DATE, SHARD_QUOTAS};
 use backstop_policy::first_day::roles::{Asking, AwsRole, CHECK_ACTIONS, Subject};
 use backstop_policy::first_day::{FIRST_DAY_CHECKS, FirstDayCheck};
@@ -20,11 +21,13 @@ backstop check --aws --all
 
 The command (in a build with the feature `aws`) asks the account, before anything of Backstop has
 run in it, if the first backup, deletion and recovery would work. It changes nothing: it reads, and
-asks for each action of EC2 by a dry run. Each question has a deadline of 20 seconds with its
-retries. [commands.md](commands.md#check) describes output and exit codes; then continue with
+asks for each action of EC2 by a dry run. Each question has a deadline of DEADLINE seconds with
+its retries. [commands.md](commands.md#check) describes output and exit codes; then continue with
 [the checks by hand](deploy-aws.md#check-first-on-your-account).
 
-1. Run it with the credentials of an administrator, on the network of the functions, for one shard.
+1. Run it with the credentials of an administrator, on the network of the functions, for one shard;
+   then with `--all --role function` for a fleet. Shards are asked one after the other, since EC2
+   throttles the requests of an account.
 2. Run it once for each role that a person or host takes (`prune`, `archiver`, `recover`, `drill`),
    with the role's own credentials and `--role`. The roles of the functions trust Lambda only: a
    principal with the same policy must ask for them (output `check_policy_json` has the actions of
@@ -44,11 +47,12 @@ retries. [commands.md](commands.md#check) describes output and exit codes; then 
 fn section(check: &FirstDayCheck) -> String {
     let items =
         [("Finds", check.why), ("Calls", check.calls), ("Does not see", check.unseen), ("To do", check.todo)];
-    let mut text = format!("\n### {}\n\n`{}`: [AWS's page]({}).\n\n", check.title, check.code, check.page);
+    let mut text = format!("\n### {}\n\nCode: `{}`.\n\n", check.title, check.code);
     for (name, said) in items {
         let end = if said.ends_with('.') { "" } else { "." };
         text.push_str(&wrapped(&format!("- **{name}**: {said}{end}")));
     }
+    text.push_str(&wrapped(&format!("- **AWS's page**: <{}>", check.page)));
     text
 }
 
@@ -72,7 +76,7 @@ fn role(role: AwsRole) -> String {
 }
 
 fn page() -> String {
-    let mut page = INTRODUCTION.to_owned();
+    let mut page = INTRODUCTION.replace("DEADLINE", &QUESTION_DEADLINE.as_secs().to_string());
     page.push_str("\n## Checks\n");
     page.extend(FIRST_DAY_CHECKS.iter().map(section));
     page.push_str("\n## Actions\n");

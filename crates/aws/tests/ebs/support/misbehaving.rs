@@ -62,6 +62,8 @@ struct Shared {
     answers: Mutex<BTreeMap<String, Answer>>,
     /// Actions that were to change something.
     changes: Mutex<Vec<String>>,
+    /// Bodies of dry runs, with their actions.
+    dry_runs: Mutex<Vec<(String, String)>>,
 }
 
 impl Misbehaving {
@@ -89,6 +91,12 @@ impl Misbehaving {
         self.shared.answers.lock().unwrap().clear();
     }
 
+    /// Returns the bodies of an action's dry runs.
+    pub fn dry_runs(&self, action: &str) -> Vec<String> {
+        let all = self.shared.dry_runs.lock().unwrap();
+        all.iter().filter(|(name, _)| name == action).map(|(_, body)| body.clone()).collect()
+    }
+
     /// Returns the actions that were to change something.
     pub fn changes(&self) -> Vec<String> {
         self.shared.changes.lock().unwrap().clone()
@@ -109,6 +117,10 @@ async fn serve(socket: TcpStream, shared: Arc<Shared>) -> Option<()> {
     let reads = ["Describe", "Get", "List"].iter().any(|verb| action.starts_with(verb));
     if !is_dry && !reads {
         shared.changes.lock().unwrap_or_else(PoisonError::into_inner).push(action.clone());
+    }
+    if is_dry {
+        let mut dry_runs = shared.dry_runs.lock().unwrap_or_else(PoisonError::into_inner);
+        dry_runs.push((action.clone(), body.clone()));
     }
     let name = if is_dry { format!("DryRun:{action}") } else { action };
     let own = {
