@@ -166,6 +166,9 @@ pub const REPOSITORY: FirstDayCheck = FirstDayCheck {
 pub const FIRST_DAY_CHECKS: [FirstDayCheck; 12] =
     [IDENTITY, REGION, ENDPOINT, REPOSITORY, SECRET, INSTANCE, VOLUMES, ACTION, KEY, GRANT, IMAGE, QUOTA];
 
+/// Remedy of an unanswered question.
+const ASK_AGAIN: &str = "check again: AWS did not answer this question";
+
 /// State of one answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -205,7 +208,11 @@ pub struct AccountAnswer {
 impl FirstDayCheck {
     /// Returns an answer in this state, with the check's own remedy if it needs one.
     pub fn answer(&self, state: AnswerState, what: impl Into<String>) -> AccountAnswer {
-        let todo = (state > AnswerState::Later).then(|| self.todo.to_owned());
+        let todo = match state {
+            AnswerState::Ok | AnswerState::Later => None,
+            AnswerState::NotChecked => Some(ASK_AGAIN.to_owned()),
+            AnswerState::Warning | AnswerState::Problem => Some(self.todo.to_owned()),
+        };
         AccountAnswer { state, code: self.code, shard: None, role: None, what: what.into(), todo }
     }
 
@@ -273,7 +280,8 @@ mod tests {
     #[test]
     fn only_answers_that_need_one_have_a_remedy() {
         assert_eq!(KEY.ok("x").todo, None);
-        assert_eq!(KEY.not_checked("x").todo.as_deref(), Some(KEY.todo));
+        assert_eq!(KEY.problem("x").todo.as_deref(), Some(KEY.todo));
+        assert_eq!(KEY.not_checked("x").todo.as_deref(), Some(ASK_AGAIN));
         assert_eq!(KEY.later("x", "y").todo.as_deref(), Some("y"));
     }
 }

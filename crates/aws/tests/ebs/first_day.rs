@@ -15,6 +15,7 @@ use backstop_config::settings::{self, TopologySettings};
 use backstop_policy::first_day::roles::AwsRole;
 use backstop_policy::first_day::{AccountAnswer, AnswerState, FIRST_DAY_CHECKS};
 use backstop_testkit::snapshot_conformance::test_context;
+use backstop_types::error::Error;
 
 use crate::moto::Moto;
 use crate::support::aws;
@@ -63,8 +64,11 @@ impl Account {
         let text = self.configuration.replacen(old, new, 1);
         let settings = settings::parse(&text, "test").unwrap();
         let (shard, of_shard) = settings.shards.into_iter().next().unwrap();
-        let TopologySettings::Members { members, .. } = of_shard.topology.clone() else { panic!() };
-        let one = ShardQuestions { shard, settings: of_shard, members: Ok(members) };
+        let members = match &of_shard.topology {
+            TopologySettings::Members { members, .. } => Ok(members.clone()),
+            TopologySettings::Orchestrator { .. } => Err(Error::failed("orchestrator does not answer")),
+        };
+        let one = ShardQuestions { shard, settings: of_shard, members };
         let asked = AccountQuestions {
             shards: Vec::new(),
             roles: AwsRole::ALL.to_vec(),
@@ -296,6 +300,13 @@ async fn hung_services_end_as_not_checked() {
         finds(&answers, code, AnswerState::NotChecked, &[]);
         assert_eq!(of(&answers, code, AnswerState::Ok), [""; 0], "{code}");
     }
+    // Only orchestrator hangs.
+    account.proxy.behaves();
+    let orchestrator = "orchestrator = ['http://127.0.0.1:9'], cluster = 'orders'";
+    let members = format!("members = ['{SERVER}']");
+    let answers = account.asked_with(&members, orchestrator, Duration::from_secs(60)).await;
+    finds(&answers, "aws-instance", AnswerState::NotChecked, &["orchestrator does not answer"]);
+    finds(&answers, "aws-action", AnswerState::NotChecked, &["ec2:CreateSnapshots", "orchestrator"]);
     // Only keys hang: https://docs.aws.amazon.com/vpc/latest/privatelink/create-interface-endpoint.html
     account.proxy.behaves();
     account.proxy.answers("DescribeKey", Answer::Never);
