@@ -62,6 +62,7 @@ INLINE = {
 OUTPUTS = {
     "recover": ("shard-backup", "recover_policy_json"), "drill": ("shard-backup", "drill_policy_json"),
     "fleet_recover": ("fleet-backup", "recover_policy_json"), "fleet_drill": ("fleet-backup", "drill_policy_json"),
+    "check": ("shard-backup", "check_policy_json"), "fleet_check": ("fleet-backup", "check_policy_json"),
 }
 
 
@@ -99,6 +100,26 @@ def test_the_function_may_do_what_backstop_calls_and_no_more(policies):
     function = policies["function"]
     of_backstop = {action for action in allowed(function) - denied(function) if action.split(":")[0] in ("ec2", "secretsmanager")}
     assert of_backstop == called
+
+
+def asked(title):
+    """Returns the actions that `backstop check --aws` asks for, from a section of docs/first-day.md, which is generated from the program."""
+    text = (ROOT / "docs" / "first-day.md").read_text().split(f"\n### {title}\n", 1)[1].split("\n##", 1)[0]
+    return set(re.findall(r"^\| `([a-z0-9]+:\w+)` \|", text, re.M))
+
+
+@pytest.mark.parametrize("role", ["function", "completion", "prune", "archiver", "recover", "drill"])
+def test_the_check_asks_for_each_action_of_the_role(policies, role):
+    # Lambda attaches the function to the network, and its code is denied that. Of IAM only the passed role is listed.
+    own = {action for action in allowed(policies[role]) - denied(policies[role]) if action.split(":")[0] in ("ec2", "secretsmanager")}
+    passed = {"iam:PassRole"} & allowed(policies[role])
+    assert asked(f"Role {role}") == own | passed
+
+
+def test_the_check_itself_may_only_read(policies):
+    for role in ("check", "fleet_check"):
+        assert allowed(policies[role]) == asked("The command")
+        assert all(action.split(":")[1].startswith(("Describe", "List")) for action in allowed(policies[role]))
 
 
 def test_the_completion_does_less(policies):
@@ -172,7 +193,7 @@ def complaints(statements):
 
 
 def test_actions_resources_and_conditions_are_ones_that_aws_knows(policies):
-    assert len(policies) == 14
+    assert len(policies) == 16
     for role, statements in policies.items():
         unmeant = [
             (issue, detail) for issue, detail in complaints(statements)

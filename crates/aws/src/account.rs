@@ -1,20 +1,25 @@
 //! The AWS account of this host's environment. The first request connects to it.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use backstop_adapters::snapshot_target::InstanceAccess;
 use backstop_config::settings::{SecretRef, ShardSettings, SnapshotSettings};
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{BackupInstances, VolumeInitialization, VolumeSnapshots};
 use backstop_engine::report::TaggedBackup;
+use backstop_policy::first_day::AccountAnswer;
 use backstop_types::backup::VolumeState;
 use backstop_types::completion::CompletionOutcome;
 use backstop_types::error::Result;
 use backstop_types::ids::{Endpoint, ShardName};
 use secrecy::SecretString;
 
+use crate::account_questions::{AccountQuestions, ShardQuestions};
 use crate::backup_instances::Ec2BackupInstances;
 use crate::client::AwsClient;
 use crate::ebs::{EbsCatalog, EbsPlace, Ec2Hosts, Timeouts};
+use crate::first_day;
 use crate::secrets_manager;
 
 /// Opens instances for a backup of their EBS volumes.
@@ -53,6 +58,25 @@ pub async fn backup_instances(
 pub fn read_secret(id: &str) -> Result<SecretString> {
     let read = async { secrets_manager::read(&AwsClient::connect(None).await?, id).await };
     tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(read))
+}
+
+/// Asks the account if the first backup, deletion and recovery of the shards would work. Changes
+/// nothing.
+///
+/// # Errors
+/// Returns [`ErrorKind::Usage`](backstop_types::error::ErrorKind::Usage) in a build without AWS or
+/// if no region is known. What AWS refuses or does not answer is an answer.
+pub async fn check_account(asked: &AccountQuestions) -> Result<Vec<AccountAnswer>> {
+    let mut regions: BTreeMap<Option<&str>, Vec<&ShardQuestions>> = BTreeMap::new();
+    for one in &asked.shards {
+        regions.entry(one.settings.snapshot.region.as_deref()).or_default().push(one);
+    }
+    let mut answers = Vec::new();
+    for (region, shards) in regions {
+        let aws = AwsClient::connect(region).await?;
+        answers.extend(Box::pin(first_day::ask_region(&aws, asked, &shards)).await);
+    }
+    Ok(answers)
 }
 
 /// EBS snapshots and volumes of the account.

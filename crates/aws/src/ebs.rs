@@ -4,15 +4,15 @@
 
 mod catalog;
 mod confirm;
-mod ec2;
-mod find_instance;
+pub(crate) mod ec2;
+pub(crate) mod find_instance;
 #[cfg(test)]
 mod frozen;
 mod hosts;
 mod plan;
 mod snapshot_sets;
-mod tags;
-mod volumes;
+pub(crate) mod tags;
+pub(crate) mod volumes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -6,6 +6,7 @@
 
 #[cfg(feature = "aws")]
 mod account;
+mod account_questions;
 #[cfg(feature = "aws")]
 pub mod backup_instances;
 #[cfg(feature = "aws")]
@@ -14,6 +15,8 @@ pub mod client;
 pub mod ebs;
 #[cfg(feature = "aws")]
 mod error;
+#[cfg(feature = "aws")]
+pub mod first_day;
 mod infrastructure;
 #[cfg(feature = "aws")]
 pub mod secrets_manager;
@@ -21,7 +24,8 @@ pub mod secrets_manager;
 mod without_aws;
 
 #[cfg(feature = "aws")]
-pub use account::{AwsVolumes, backup_instances, read_secret};
+pub use account::{AwsVolumes, backup_instances, check_account, read_secret};
+pub use account_questions::{AccountQuestions, QUESTION_DEADLINE, ShardQuestions};
 pub use infrastructure::AwsInfrastructure;
 #[cfg(not(feature = "aws"))]
-pub use without_aws::{AwsVolumes, backup_instances, read_secret};
+pub use without_aws::{AwsVolumes, backup_instances, check_account, read_secret};

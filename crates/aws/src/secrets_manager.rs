@@ -72,7 +72,8 @@ fn named(error: Error, id: &str) -> Error {
     }
 }
 
-fn region_of(id: &str) -> Option<&str> {
+/// Returns the region in an ARN.
+pub(crate) fn region_of(id: &str) -> Option<&str> {
     let mut parts = id.strip_prefix("arn:")?.split(':');
     parts.nth(2).filter(|region| !region.is_empty())
 }

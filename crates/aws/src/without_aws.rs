@@ -8,11 +8,14 @@ use backstop_config::settings::{ShardSettings, SnapshotSettings};
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{BackupInstances, VolumeInitialization, VolumeSnapshots};
 use backstop_engine::report::TaggedBackup;
+use backstop_policy::first_day::AccountAnswer;
 use backstop_types::backup::VolumeState;
 use backstop_types::completion::CompletionOutcome;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::{Endpoint, ShardName};
 use secrecy::SecretString;
+
+use crate::account_questions::AccountQuestions;
 
 /// Opens instances for a backup of their EBS volumes.
 ///
@@ -33,6 +36,14 @@ pub async fn backup_instances(
 /// Returns [`ErrorKind::Usage`]: this build does not support AWS.
 pub fn read_secret(id: &str) -> Result<SecretString> {
     Err(secrets::without_secrets_manager(id))
+}
+
+/// Asks the account if the first backup would work.
+///
+/// # Errors
+/// Returns [`ErrorKind::Usage`]: this build does not support AWS.
+pub async fn check_account(_: &AccountQuestions) -> Result<Vec<AccountAnswer>> {
+    Err(without("check --aws"))
 }
 
 /// EBS snapshots and volumes of the account.

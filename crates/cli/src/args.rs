@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use backstop_binlog::ChangeKind;
 use backstop_engine::find::TableName;
+use backstop_policy::first_day::roles::AwsRole;
 use backstop_policy::parse_time::TimeSpec;
 use backstop_policy::plan::Ending;
 use backstop_policy::recovery_target::TargetSpec;
@@ -167,9 +168,20 @@ pub struct DemoArgs {
 
 /// `check`.
 #[derive(Debug, Clone, Args)]
+#[command(group = clap::ArgGroup::new("shards").args(["shard", "all"]))]
 pub struct CheckArgs {
     /// Only this shard [default: all]
     pub shard: Option<ShardName>,
+    /// Ask the AWS account, by reads and dry runs, if the first backup, deletion and recovery would
+    /// work; needs a shard or --all
+    #[arg(long, requires = "shards", conflicts_with = "fix")]
+    pub aws: bool,
+    /// With --aws: all shards
+    #[arg(long, requires = "aws")]
+    pub all: bool,
+    /// With --aws: a role whose actions are asked; may be repeated [default: all roles]
+    #[arg(long, value_enum, value_name = "ROLE", requires = "aws")]
+    pub role: Vec<RoleArg>,
     /// Show the statements that correct the findings on the server, ask, and run them; needs a
     /// shard
     #[arg(long, requires = "shard")]
@@ -177,6 +189,36 @@ pub struct CheckArgs {
     /// With --fix: run the statements without asking
     #[arg(long, requires = "fix")]
     pub yes: bool,
+}
+
+/// `check --role`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RoleArg {
+    /// The function that backs up
+    Function,
+    /// The function that ends backups
+    Completion,
+    /// Deletes backups
+    Prune,
+    /// Archives binary logs
+    Archiver,
+    /// Recovers shards
+    Recover,
+    /// Drills recoveries
+    Drill,
+}
+
+impl From<RoleArg> for AwsRole {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::Function => Self::Function,
+            RoleArg::Completion => Self::Completion,
+            RoleArg::Prune => Self::Prune,
+            RoleArg::Archiver => Self::Archiver,
+            RoleArg::Recover => Self::Recover,
+            RoleArg::Drill => Self::Drill,
+        }
+    }
 }
 
 /// `backup`.

@@ -4,6 +4,7 @@ pub mod archive;
 pub mod backup;
 pub mod backups;
 pub mod check;
+mod check_account;
 mod check_fix;
 pub mod completions;
 pub mod demo;

@@ -2,6 +2,8 @@
 //! commands are never broken.
 
 #[cfg(test)]
+mod first_day;
+#[cfg(test)]
 mod reference;
 
 use clap::builder::PossibleValue;

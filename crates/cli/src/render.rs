@@ -3,6 +3,7 @@
 mod archive;
 mod backup;
 mod check;
+mod check_account;
 mod demo;
 mod find;
 mod init;

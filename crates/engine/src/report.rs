@@ -2,6 +2,7 @@
 //!
 //! Field names are a contract (`docs/commands.md`); new fields may be added, none renamed.
 
+mod account;
 mod adopt;
 mod archive;
 mod backup_outcome;
@@ -29,6 +30,7 @@ use backstop_types::ids::{BackupId, ShardName};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+pub use account::AccountReport;
 pub use adopt::AdoptReport;
 pub use archive::{ArchiveReport, ArchivedFork, ArchivedGap};
 pub use backup_outcome::{BackupOutcome, SkippedBackup};

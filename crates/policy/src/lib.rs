@@ -10,6 +10,7 @@ pub mod blocking_queries;
 pub mod carried_settings;
 pub mod config_draft;
 pub mod coverage;
+pub mod first_day;
 pub mod freeze_mode;
 pub mod parse_time;
 pub mod plan;

@@ -40,6 +40,8 @@ pub(crate) struct FoundInstance {
     pub(crate) root_device: String,
     pub(crate) state: String,
     pub(crate) zone: String,
+    pub(crate) image: String,
+    pub(crate) instance_type: String,
 }
 
 /// One snapshot of a volume, as EC2 describes it.
@@ -100,7 +102,12 @@ impl Ec2 {
         }
     }
 
-    fn call<'a>(&'a self, doing: &'a str, action: &'static str) -> AwsCall<'a> {
+    /// Returns the SDK's client.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn call<'a>(&'a self, doing: &'a str, action: &'static str) -> AwsCall<'a> {
         AwsCall { doing, action, region: &self.region }
     }
 
@@ -197,7 +204,8 @@ impl Ec2 {
         }
     }
 
-    fn creation(&self, order: &CreateRequest<'_>) -> CreateSnapshotsFluentBuilder {
+    /// Returns the request, not sent yet.
+    pub(crate) fn creation(&self, order: &CreateRequest<'_>) -> CreateSnapshotsFluentBuilder {
         let without = (!order.without.is_empty()).then(|| order.without.to_vec());
         let instance = InstanceSpecification::builder()
             .instance_id(order.instance)
@@ -309,6 +317,8 @@ fn instance_of(instance: Instance) -> FoundInstance {
             .and_then(|place| place.availability_zone.clone())
             .unwrap_or_default(),
         root_device: instance.root_device_name.unwrap_or_default(),
+        image: instance.image_id.unwrap_or_default(),
+        instance_type: instance.instance_type.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
         id: instance.instance_id.unwrap_or_default(),
     }
 }

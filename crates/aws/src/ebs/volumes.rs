@@ -79,6 +79,23 @@ pub(crate) fn choose_volumes(
     }
 }
 
+/// Chooses the volumes without the server's paths: all that the tags name, where no hint does.
+///
+/// # Errors
+/// As [`choose_volumes`], except that no path is compared.
+pub(crate) fn choose_by_tags(
+    instance: &str,
+    hint: Option<&VolumeHint>,
+    attached: &[AttachedVolume],
+) -> Result<ChosenVolumes> {
+    let tagged = attached.iter().filter(|volume| mounts(volume).next().is_some());
+    let tagged: BTreeSet<_> = tagged.map(|volume| volume.id.clone()).collect();
+    if hint.is_some() || tagged.is_empty() {
+        return choose_volumes(instance, hint, &[], attached);
+    }
+    Ok(ChosenVolumes { why: format!("the tags {MOUNT_TAG} name {}", list(&tagged)), ids: tagged })
+}
+
 struct VolumeChoice<'a> {
     instance: &'a str,
     paths: &'a [DataPath],

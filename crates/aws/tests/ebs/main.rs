@@ -7,6 +7,7 @@ mod backups;
 mod conformance;
 mod failures;
 mod find_instance;
+mod first_day;
 mod moto;
 mod secrets;
 mod support;

@@ -26,7 +26,8 @@ const REGION: &str = "eu-west-1";
 /// A moto server of one test.
 pub struct Moto {
     child: Child,
-    url: String,
+    /// Its address.
+    pub url: String,
 }
 
 impl Moto {

@@ -54,7 +54,8 @@ repository.
 
 Examples:
     backstop check
-    backstop check orders --fix";
+    backstop check orders --fix
+    backstop check --aws orders --role function --json";
 
 /// Examples of `backup`.
 pub const BACKUP_EXAMPLES: &str = "\

@@ -15,7 +15,7 @@ use backstop_types::error::{Error, Result};
 use backstop_types::finding::Finding;
 use backstop_types::ids::ShardName;
 
-use super::{CommandOutcome, check_fix};
+use super::{CommandOutcome, check_account, check_fix};
 use crate::app::App;
 use crate::args::CheckArgs;
 use crate::output::Output;
@@ -28,6 +28,9 @@ use crate::systemd::active_schedule;
 /// Returns an error if nothing could be checked. Problems that were found are a result: exit code
 /// 1.
 pub async fn run(args: &CheckArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
+    if args.aws {
+        return Box::pin(check_account::run(args, app, output)).await;
+    }
     let mut report = checked(args, app).await?;
     if args.fix && check_fix::offer_fixes(args, app, &report, output).await? {
         report = checked(args, app).await?;

@@ -2,10 +2,12 @@
 
 use backstop_binlog::{ChangeKind, DataLoss, FoundTransaction, TableRows};
 use backstop_engine::report::{
-    AdoptReport, ArchiveReport, ArchivedFork, ArchivedGap, CheckReport, FindReport, MemberStatus,
-    RecoveryAdvice, SearchedPart, ShardCheck, ShardStatus, StatusReport,
+    AccountReport, AdoptReport, ArchiveReport, ArchivedFork, ArchivedGap, CheckReport, FindReport,
+    MemberStatus, RecoveryAdvice, SearchedPart, ShardCheck, ShardStatus, StatusReport,
 };
 use backstop_policy::coverage::{AbandonedTimeline, Coverage, RecoveryGap, RecoveryWindow};
+use backstop_policy::first_day::roles::AwsRole;
+use backstop_policy::first_day::{AnswerState, KEY};
 use backstop_testkit::every;
 use backstop_testkit::frozen::parsed;
 use backstop_types::adopted::Adopted;
@@ -81,6 +83,20 @@ fn status_json_stays_the_same() {
             StatusReport { ok: false, shards: Vec::new(), findings: findings() },
         ],
     );
+}
+
+#[test]
+fn check_aws_json_stays_the_same() {
+    let states = every!(
+        AnswerState: AnswerState::Ok, AnswerState::Later, AnswerState::Warning, AnswerState::NotChecked,
+        AnswerState::Problem
+    );
+    let answer = |state| KEY.answer(state, "what was found").todo("what to do");
+    let whole = |role| answer(AnswerState::Problem).of_role(role).of_shard(&of("orders"));
+    let whole = AwsRole::ALL.into_iter().map(whole);
+    let all = states.into_iter().map(answer).chain(whole).chain([KEY.ok("what was found")]);
+    let reports = [AccountReport::new(all.collect()), AccountReport::new(Vec::new())];
+    printed("check.aws", &reports);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Compares the documents with the command line. `BLESS=1` rewrites `docs/options.md`.
+//! Compares the documents with the command line. `BLESS=1` rewrites those that are
+//! generated.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -16,7 +17,7 @@ Every command with its arguments and options, generated from the program. [comma
 explains what the commands do, their output and their exit codes.
 ";
 
-fn document(name: &str) -> PathBuf {
+pub(super) fn document(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name)
 }
 
@@ -73,7 +74,7 @@ fn item(arg: &Arg) -> String {
 }
 
 /// Breaks an item at spaces outside of backticks.
-fn wrapped(text: &str) -> String {
+pub(super) fn wrapped(text: &str) -> String {
     let mut lines = vec![String::new()];
     let mut quoted = false;
     let mut word = String::new();
@@ -123,15 +124,20 @@ fn reference() -> String {
     page
 }
 
-#[test]
-fn options_document_is_generated_from_the_program() {
-    let (path, page) = (document("options.md"), reference());
+/// Fails unless the document is this page.
+pub(super) fn assert_generated(name: &str, page: &str) {
+    let path = document(name);
     if std::env::var_os("BLESS").is_some() {
-        std::fs::write(&path, &page).unwrap();
+        std::fs::write(&path, page).unwrap();
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
     let line = kept.lines().zip(page.lines()).take_while(|(kept, now)| kept == now).count();
-    assert!(kept == page, "docs/options.md, line {}: run this test with BLESS=1", line + 1);
+    assert!(kept == page, "docs/{name}, line {}: run this test with BLESS=1", line + 1);
+}
+
+#[test]
+fn options_document_is_generated_from_the_program() {
+    assert_generated("options.md", &reference());
 }
 
 #[test]

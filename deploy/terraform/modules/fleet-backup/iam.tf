@@ -36,6 +36,13 @@ module "recovery_policy" {
   volume_kms_key_arns  = var.volume_kms_key_arns
 }
 
+# Of `backstop check --aws`.
+module "check_policy" {
+  source = "../shared/check-policy"
+
+  key_arns = var.volume_kms_key_arns
+}
+
 locals {
   trust = { for service in ["lambda", "scheduler"] : service => {
     Version = "2012-10-17"

@@ -67,3 +67,8 @@ output "drill_policy_json" {
   description = "IAM policy for principals that drill recoveries: the same, for recoveries whose id begins with `drill-` only, and without fast snapshot restore."
   value       = module.recovery_policy["drill"].json
 }
+
+output "check_policy_json" {
+  description = "IAM policy for principals that run `backstop check --aws`, beside the actions of the role that they check."
+  value       = module.check_policy.json
+}

@@ -1,5 +1,7 @@
 //! A server on a host that the double of EC2 contains.
 
+pub mod misbehaving;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
