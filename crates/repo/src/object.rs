@@ -47,6 +47,23 @@ pub(crate) enum ObjectKind {
     Completion = 16,
 }
 
+impl ObjectKind {
+    /// Returns the largest content, in bytes, of an object that is read as a whole. More is damage,
+    /// or made to exhaust the reader's memory.
+    pub(crate) fn max_content_bytes(self) -> u64 {
+        match self {
+            Self::Root | Self::Key | Self::Heartbeat | Self::Alive | Self::Completion => 1 << 20,
+            Self::Log | Self::Entry | Self::Horizon | Self::Found | Self::Runs => 256 << 20,
+            Self::Manifest
+            | Self::Extents
+            | Self::Fingerprints
+            | Self::Pack
+            | Self::Segment
+            | Self::Index => 1 << 30,
+        }
+    }
+}
+
 /// Reason why an object cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ObjectError {

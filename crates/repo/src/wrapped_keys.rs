@@ -280,6 +280,20 @@ mod tests {
         }
     }
 
+    /// Zeros compress to nearly nothing: an object of 10 kB that would need 4 GiB of memory.
+    #[tokio::test]
+    async fn object_that_grows_beyond_its_kind_is_refused() {
+        let (store, places) = made().await;
+        let plain_store = EncryptedStore::plain(store.clone(), Host::system());
+        let mut encoder = crate::object::Encoder::new(ObjectKind::Key, &places[0], &Cipher::Plain).unwrap();
+        let zeros = vec![b' '; 256 << 10];
+        (0..8).for_each(|_| encoder.frame(&zeros).unwrap());
+        plain_store.put_bytes(&places[0], encoder.finish().0).await.unwrap();
+        let error = Error::from(wrapped_at(&plain_store, &places[0]).await.unwrap_err());
+        assert!(error.kind == ErrorKind::Damaged && error.message.contains("at most 1048576"), "{error}");
+        assert!(opened(&store, &key("01")).await.is_ok(), "the other copy is there");
+    }
+
     #[tokio::test]
     async fn repository_without_any_copy_is_no_empty_place() {
         let (store, places) = made().await;
@@ -317,7 +331,8 @@ mod tests {
         for place in wrapped_keys(&export.key_id) {
             std::fs::remove_file(dir.path().join("repository").join(place)).unwrap();
         }
-        let open = || Repository::open(&location, Some(&key("01")).cloned().as_ref(), Host::system());
+        let own = key("01");
+        let open = || Repository::open(&location, Some(&own), Host::system());
         assert!(open().await.is_err());
         let import = |key: RepoKey, export: ExportedKey| {
             let location = location.clone();

@@ -103,7 +103,8 @@ impl Recovering {
 
     /// Makes a new primary of the moment before a table was dropped, after the loss of the shard: on
     /// a new instance that replays the archive on its volumes.
-    async fn to_a_moment_after_the_loss(&self) {
+    async fn to_a_moment_after_the_loss(&mut self) {
+        self.listen_on_another_port();
         let primary = self.fleet.shard.primary();
         let statements = [
             "CREATE DATABASE one",
@@ -154,6 +155,15 @@ impl Recovering {
         }
     }
 
+    /// Gives the next instance a port of its own, since all are on this host.
+    fn listen_on_another_port(&mut self) {
+        let earlier = std::mem::replace(&mut self.port, free_port());
+        let text = std::fs::read_to_string(&self.backstop.config).unwrap();
+        let here = |port: u16| format!("port = {port}\n");
+        assert!(text.contains(&here(earlier)));
+        std::fs::write(&self.backstop.config, text.replace(&here(earlier), &here(self.port))).unwrap();
+    }
+
     fn redo(&self) -> PathBuf {
         self.fleet.shard.base().join("redo")
     }
@@ -177,7 +187,7 @@ async fn scheduled_backup_joins_the_shard_and_replaces_it_at_a_moment() {
     workload.wait_for_more(50).await;
     let written = workload.stop().await;
 
-    let recovering = Recovering::of(fleet, cloud, &done).await;
+    let mut recovering = Recovering::of(fleet, cloud, &done).await;
     let ran = recovering.backstop.run("--json status shop-1").await;
     let status: Value = serde_json::from_str(&ran.out).unwrap();
     let backup = &status["shards"][0]["last_backup"];

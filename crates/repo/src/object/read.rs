@@ -232,12 +232,15 @@ async fn whole(
 ) -> ObjectResult<Vec<u8>> {
     let key = expected.key;
     let got = store.get(&path(key)).await.map_err(|error| read_error(key, error))?;
+    let limit = expected.kind.max_content_bytes();
+    check_content_size(key, got.meta.size, limit)?;
     let bytes = got.bytes().await.map_err(|error| read_error(key, error))?;
     check_header(&bytes, expected.kind, key, cipher)?;
     let size = bytes.len() as u64;
     expected.check(size, None)?;
     let table = Arc::new(frame_table::parse_table(key, size, &bytes)?);
     expected.check(size, Some(&table))?;
+    check_content_size(key, table.frames().iter().map(|frame| u64::from(frame.plain)).sum(), limit)?;
     let opened = OpenObject { store: store.clone(), key: key.to_owned(), cipher: cipher.clone(), table };
     let (mut whole, mut unpacker) = (Vec::new(), Unpacker::new()?);
     let body = bytes.slice(HEADER_BYTES..);
@@ -245,6 +248,14 @@ async fn whole(
         whole.extend_from_slice(opened.decode(&body, 0, number, &mut unpacker)?);
     }
     Ok(whole)
+}
+
+/// Refuses an object whose stored or plain bytes exceed the limit of its kind.
+fn check_content_size(key: &str, bytes: u64, limit: u64) -> ObjectResult<()> {
+    if bytes <= limit {
+        return Ok(());
+    }
+    Err(ObjectError::damaged(key, format!("it has {bytes} bytes, and objects of its kind at most {limit}")))
 }
 
 /// Reads consecutive frames ahead of the receiver of the channel: at most two fetches of
