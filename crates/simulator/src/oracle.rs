@@ -1,0 +1,231 @@
+//! Oracle: reads the store without faults, and compares it with the truth.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+
+use backstop_host::Host;
+use backstop_repo::{ArchiveReader, Repository, VerifyDepth};
+use backstop_types::archive::{Archive, ArchivedSegment};
+use backstop_types::error::Result;
+use backstop_types::gtid::{Gtid, GtidSet};
+use backstop_types::ids::ShardName;
+use tokio::io::AsyncReadExt;
+
+use crate::binlog_bytes::{ContentHash, transactions_in};
+use crate::process::lock;
+use crate::store::{SimStore, StoreWorld};
+use crate::trace::Trace;
+use crate::truth::Truth;
+
+type Parsed = Arc<Vec<(Gtid, ContentHash)>>;
+
+/// Transactions, each with the identity of its content.
+pub type Replayed = BTreeSet<(Gtid, ContentHash)>;
+
+/// Observer of a store, which sees every effect and delays nothing.
+pub struct Oracle {
+    store: Arc<StoreWorld>,
+    truth: Arc<Truth>,
+    trace: Arc<Trace>,
+    host: Host,
+    shard: ShardName,
+    reader: Mutex<Option<Arc<ArchiveReader>>>,
+    /// Transactions of each object that was read before: objects never change.
+    parsed: Mutex<BTreeMap<(String, String, u64), Parsed>>,
+}
+
+/// Result of an examination.
+#[derive(Debug, Default)]
+pub struct Examined {
+    /// What a recovery replays, on any timeline.
+    pub replayed: Replayed,
+    /// The transactions of the current timeline.
+    pub held: GtidSet,
+    /// Broken rules.
+    pub broken: Vec<String>,
+}
+
+/// Runs work in a runtime of its own thread, at one moment of the simulated time.
+pub fn beside<T: Send>(work: impl Future<Output = T> + Send) -> T {
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.unwrap().block_on(work)
+    };
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap())
+}
+
+impl Oracle {
+    /// Returns an observer. Its host is used for reads only.
+    pub fn new(
+        store: &Arc<StoreWorld>,
+        truth: &Arc<Truth>,
+        trace: &Arc<Trace>,
+        host: Host,
+        shard: &ShardName,
+    ) -> Self {
+        Self {
+            store: Arc::clone(store),
+            truth: Arc::clone(truth),
+            trace: Arc::clone(trace),
+            host,
+            shard: shard.clone(),
+            reader: Mutex::default(),
+            parsed: Mutex::default(),
+        }
+    }
+
+    /// Checks that the archive is well-formed, and that every acknowledged transaction is
+    /// recoverable.
+    pub fn check_acknowledged(&self, when: &str) {
+        let examined = self.examine();
+        for broken in examined.broken {
+            self.trace.fail(format!("{when}: {broken}"));
+        }
+        self.require(&examined.replayed, when);
+    }
+
+    /// Checks that every acknowledged transaction is among these.
+    pub fn require(&self, replayed: &Replayed, when: &str) {
+        let acknowledged = self.truth.acknowledged();
+        let lost: Vec<String> = acknowledged.difference(replayed).map(|(gtid, _)| gtid.to_string()).collect();
+        if let Some(first) = lost.first() {
+            let count = lost.len();
+            self.trace
+                .fail(format!("{when}: {count} acknowledged transactions are not recoverable: {first}"));
+        }
+    }
+
+    /// Examines the archive as it is now.
+    pub fn examine(&self) -> Examined {
+        let examined = beside(async {
+            let reader = self.reader().await?;
+            let archive = reader.contents().await?;
+            self.examined(&reader, &archive).await
+        });
+        examined.unwrap_or_else(|error| Examined {
+            broken: vec![format!("the archive cannot be read: {error}")],
+            ..Examined::default()
+        })
+    }
+
+    /// Verifies every byte of the archive with a reader that has read nothing before.
+    pub fn verify(&self) -> Vec<String> {
+        let verified = beside(async {
+            *lock(&self.reader) = None;
+            self.reader().await?.verify(VerifyDepth::Content, &|_| {}).await
+        });
+        match verified {
+            Ok(report) => {
+                report.damaged.iter().map(|damage| format!("{}: {}", damage.object, damage.wrong)).collect()
+            }
+            Err(error) => vec![error.to_string()],
+        }
+    }
+
+    async fn reader(&self) -> Result<Arc<ArchiveReader>> {
+        if let Some(reader) = lock(&self.reader).clone() {
+            return Ok(reader);
+        }
+        let store = Arc::new(SimStore::instant(&self.store));
+        let repository = Repository::on(store, None, self.host.clone()).await?;
+        let reader = Arc::new(repository.archive(&self.shard));
+        if repository.exists() {
+            *lock(&self.reader) = Some(Arc::clone(&reader));
+        }
+        Ok(reader)
+    }
+
+    async fn examined(&self, reader: &ArchiveReader, archive: &Archive) -> Result<Examined> {
+        let mut examined = Examined::default();
+        if lock(&self.store.forgotten).is_empty() {
+            let damaged = archive.damaged.iter();
+            examined
+                .broken
+                .extend(damaged.map(|damage| format!("damaged: {}: {}", damage.object, damage.wrong)));
+        }
+        for timeline in &archive.timelines {
+            let mut replay = Replay::default();
+            for segment in archive.segments_on(timeline.number) {
+                let parsed = match self.parse(reader, &segment).await? {
+                    Ok(parsed) => parsed,
+                    Err(why) => {
+                        examined.broken.push(format!("segment {} {}: {why}", segment.number, segment.object));
+                        continue;
+                    }
+                };
+                replay.add(&segment, &parsed, &self.truth, &mut examined.broken);
+            }
+            examined.replayed.extend(replay.replayed);
+        }
+        let current = archive.current().and_then(|timeline| archive.held(timeline.number));
+        examined.held = current.unwrap_or_default();
+        Ok(examined)
+    }
+
+    async fn parse(
+        &self,
+        reader: &ArchiveReader,
+        segment: &ArchivedSegment,
+    ) -> Result<std::result::Result<Parsed, String>> {
+        let key = (segment.object.clone(), segment.digest.clone(), segment.start);
+        if let Some(parsed) = lock(&self.parsed).get(&key) {
+            return Ok(Ok(Arc::clone(parsed)));
+        }
+        let mut bytes = Vec::new();
+        let mut input = match reader.open(segment).await {
+            Ok(input) => input,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        if let Err(error) = input.read_to_end(&mut bytes).await {
+            return Ok(Err(error.to_string()));
+        }
+        if bytes.len() as u64 != segment.size() {
+            return Ok(Err(format!("it has {} bytes instead of {}", bytes.len(), segment.size())));
+        }
+        let parsed = match transactions_in(segment.start, &bytes) {
+            Ok(parsed) => Arc::new(parsed),
+            Err(why) => return Ok(Err(why)),
+        };
+        lock(&self.parsed).insert(key, Arc::clone(&parsed));
+        Ok(Ok(parsed))
+    }
+}
+
+/// Replay of a timeline.
+#[derive(Default)]
+struct Replay {
+    held: Option<GtidSet>,
+    replayed: Replayed,
+    done: GtidSet,
+}
+
+impl Replay {
+    fn add(&mut self, segment: &ArchivedSegment, parsed: &Parsed, truth: &Truth, broken: &mut Vec<String>) {
+        let name = format!("segment {} of timeline {}", segment.number, segment.timeline);
+        if let Some(held) = &self.held {
+            let gap = segment.previous.subtract(held).subtract(&truth.purged());
+            if !gap.is_empty() {
+                broken.push(format!("{name} follows a gap of {gap}, which no server purged"));
+            }
+        }
+        let mut claimed = segment.gtids.clone();
+        for (gtid, hash) in parsed.iter().filter(|(gtid, _)| segment.gtids.contains(gtid)) {
+            let mut one = GtidSet::new();
+            one.insert(gtid);
+            claimed = claimed.subtract(&one);
+            if !truth.knows(gtid, hash) {
+                broken.push(format!("{name} has {gtid} with a content that was never committed"));
+            }
+            if !self.done.contains(gtid) {
+                self.done.insert(gtid);
+                self.replayed.insert((gtid.clone(), *hash));
+            }
+        }
+        if !claimed.is_empty() {
+            broken.push(format!("{name} claims {claimed}, which its bytes lack"));
+        }
+        let held = self.held.take().unwrap_or_default();
+        self.held = Some(held.union(&segment.held_after()));
+    }
+}
