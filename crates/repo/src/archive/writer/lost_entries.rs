@@ -1,5 +1,7 @@
 //! Detects entries that a store accepted and lost while the archiver runs, and stores them again.
 
+use std::collections::BTreeSet;
+
 use backstop_types::archive::{Segment, SegmentHash};
 use backstop_types::error::{Error, Result};
 use object_store::PutMode;
@@ -56,9 +58,12 @@ impl ArchiveWriter {
             return Ok(Vec::new());
         }
         let there = journal.numbers_after(rolled).await?;
-        // Entries that were replaced in between are no longer among them.
+        // Entries that were replaced in between are no longer among them, or, if their removal failed
+        // half way, are named by the entry that replaced them.
         let state = self.state.lock().await;
-        let lost = before.iter().filter(|number| !there.contains(number));
+        let replaced: BTreeSet<u64> =
+            state.contents.entries.values().flat_map(|stored| stored.entry.replaces()).copied().collect();
+        let lost = before.iter().filter(|number| !there.contains(number) && !replaced.contains(number));
         let lost = lost.filter_map(|number| state.contents.entries.get(number));
         Ok(lost.map(|stored| LostEntry { stored: stored.clone() }).collect())
     }
