@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use backstop_host::Host;
@@ -18,6 +19,10 @@ use crate::store::{SimStore, StoreWorld};
 use crate::trace::Trace;
 use crate::truth::Truth;
 
+/// Simulated time between two checks at acknowledgements, in milliseconds. The first acknowledgement
+/// after it is checked at its very moment.
+const CHECK_INTERVAL: u64 = 250;
+
 type Parsed = Arc<Vec<(Gtid, ContentHash)>>;
 
 /// Transactions, each with the identity of its content.
@@ -33,6 +38,8 @@ pub struct Oracle {
     reader: Mutex<Option<Arc<ArchiveReader>>>,
     /// Transactions of each object that was read before: objects never change.
     parsed: Mutex<BTreeMap<(String, String, u64), Parsed>>,
+    /// Time of the last check, in milliseconds.
+    checked: AtomicU64,
 }
 
 /// Result of an examination.
@@ -72,6 +79,16 @@ impl Oracle {
             shard: shard.clone(),
             reader: Mutex::default(),
             parsed: Mutex::default(),
+            checked: AtomicU64::new(0),
+        }
+    }
+
+    /// Checks as [`Oracle::check_acknowledged`] does, unless that was done a moment ago.
+    pub fn check_now_and_then(&self, when: &str) {
+        let now = self.trace.now().as_millis() as u64;
+        if now >= self.checked.load(Ordering::Relaxed) + CHECK_INTERVAL {
+            self.checked.store(now, Ordering::Relaxed);
+            self.check_acknowledged(when);
         }
     }
 

@@ -16,6 +16,10 @@ use crate::truth::Truth;
 
 /// Time that a commit waits for an acknowledgement (`rpl_semi_sync_source_timeout`).
 const SEMI_SYNC_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time without commits after a reset: an acknowledgement that is on its way from the stream of the
+/// old binlog covers every commit at a lower offset of a new file of the same name, and no archiver
+/// can call it back.
+const QUIET_AFTER_RESET: Duration = Duration::from_secs(10);
 
 /// A server.
 pub struct SimServer {
@@ -53,6 +57,7 @@ pub struct ServerState {
     /// False after a wait was given up, until a replica has caught up.
     semi_sync_on: bool,
     next_number: u64,
+    quiet_until: Duration,
 }
 
 struct WaitingCommit {
@@ -152,6 +157,7 @@ impl SimServer {
             pending: VecDeque::new(),
             semi_sync_on: true,
             next_number: 1,
+            quiet_until: Duration::ZERO,
         };
         Arc::new(Self {
             endpoint: Endpoint::new(format!("db{number:x}"), 3306),
@@ -178,7 +184,7 @@ impl SimServer {
     pub fn commit(&self, count: u64, size: usize) {
         let now = self.trace.now();
         self.change(|state| {
-            if !state.is_up || !state.is_primary {
+            if !state.is_up || !state.is_primary || now < state.quiet_until {
                 return;
             }
             for _ in 0..count {
@@ -236,8 +242,10 @@ impl SimServer {
     /// Deletes all binlogs and GTIDs (`RESET BINARY LOGS AND GTIDS`). Dump threads stay where they
     /// are. `purged`: transactions that are set as purged afterwards.
     pub fn reset(&self, purged: Option<&GtidSet>) {
+        let quiet_until = self.trace.now() + QUIET_AFTER_RESET;
         self.change(|state| {
             let server_id = state.files[0].server_id;
+            state.quiet_until = quiet_until;
             state.files = vec![BinlogFile::begin(1, server_id, GtidSet::new())];
             (state.executed, state.purged) = (GtidSet::new(), GtidSet::new());
             state.log.clear();
@@ -422,6 +430,9 @@ impl ServerState {
         let mut gone = GtidSet::new();
         lost.iter().for_each(|(gtid, _)| gone.insert(gtid));
         self.executed = self.executed.subtract(&gone);
+        if let Some(before) = self.files.last() {
+            lock(&before.state).next = Some(Arc::clone(&fresh));
+        }
         self.files.push(fresh);
     }
 

@@ -131,6 +131,7 @@ struct DumpPosition {
     sent: usize,
 }
 
+#[allow(clippy::disallowed_methods, reason = "the simulated time of the runtime")]
 async fn dump(server: &Arc<SimServer>, session: SimSession, request: &[u8]) -> io::Result<()> {
     let SimSession { read, mut write, is_semi_sync } = session;
     let held = binlog_bytes::decode_set(request.get(22..).unwrap_or_default()).unwrap_or_default();
@@ -142,13 +143,17 @@ async fn dump(server: &Arc<SimServer>, session: SimSession, request: &[u8]) -> i
     };
     let receive = receive_acknowledgements(Arc::clone(server), read);
     let send = async {
+        let mut due = tokio::time::Instant::now() + HEARTBEAT_PERIOD;
         loop {
             let changed = server.changed.notified();
             unless_stalled(server).await;
             let mut events = next_events(&mut position);
             if events.is_empty() && !ends {
-                match tokio::time::timeout(HEARTBEAT_PERIOD, changed).await {
-                    Ok(()) => pause(server).await,
+                match tokio::time::timeout_at(due, changed).await {
+                    Ok(()) => {
+                        pause(server).await;
+                        continue;
+                    }
                     Err(_) => events.push((heartbeat(&position), false)),
                 }
             }
@@ -160,6 +165,7 @@ async fn dump(server: &Arc<SimServer>, session: SimSession, request: &[u8]) -> i
             if ends {
                 return write_packet(&mut write, number, EOF_PACKET).await;
             }
+            due = tokio::time::Instant::now() + HEARTBEAT_PERIOD;
         }
     };
     tokio::select! {

@@ -88,7 +88,7 @@ impl World {
         let oracle = Arc::new(Oracle::new(&store, &truth, &trace, observer.host(), &shard));
         if schedule.acknowledge == Acknowledge::Store {
             let oracle = Arc::clone(&oracle);
-            truth.watch(Box::new(move || oracle.check_acknowledged("at an acknowledgement")));
+            truth.watch(Box::new(move || oracle.check_now_and_then("at an acknowledgement")));
         }
         let (acknowledge, incarnation) = (schedule.acknowledge, Default::default());
         Arc::new(Self { trace, truth, store, servers, archivers, oracle, acknowledge, incarnation })
@@ -163,9 +163,10 @@ impl World {
         self.trace.fail(format!("{missing} is not archived within {CONVERGENCE_LIMIT:?}: {errors:?}"));
     }
 
-    /// Returns the transactions that the current timeline must hold.
+    /// Returns the transactions that the current timeline must hold: those that were purged before an
+    /// archiver could stream them are lost to it.
     fn expected(&self) -> GtidSet {
-        self.primary().state().reached()
+        self.primary().state().reached().subtract(&self.truth.purged())
     }
 
     fn judge(&self) {
@@ -201,6 +202,9 @@ impl World {
     fn act(self: &Arc<Self>, action: &Action) {
         if !matches!(action, Action::Commit { .. }) {
             self.trace.event("world", format_args!("{action:?}"));
+        }
+        if action.is_fault() && self.acknowledge == Acknowledge::Store {
+            self.oracle.check_acknowledged("before a fault");
         }
         match *action {
             Action::Commit { count, size } => self.primary().commit(count, size),
