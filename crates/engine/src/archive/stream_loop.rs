@@ -15,10 +15,9 @@ use super::config::ArchiveUntil;
 use super::gtid_divergence::SourceComparison;
 use super::monitor::{Monitor, alert_unfit_source};
 use super::refetch::Refetch;
-use super::spool_journal;
 use super::stream_reader::{StreamEnd, StreamReader};
 use super::stream_state::{Retries, StreamState};
-use super::upload::remove_spool_file;
+use super::upload::{has_journal, remove_spool_file};
 use crate::report::{ArchiveReport, ArchivedFork, ArchivedGap};
 
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
@@ -338,7 +337,7 @@ impl<'a> StreamLoop<'a> {
         self.state.restart(held, last);
         for path in archiver.shared.queue.restart() {
             let disk = &*archiver.shared.disk;
-            if !disk.exists(&spool_journal::journal_path(&path)) {
+            if !has_journal(disk, &path) {
                 remove_spool_file(disk, &path);
             }
         }
