@@ -45,7 +45,8 @@ impl ArchiveWriter {
     /// Returns the missing entries behind the newest index, with one list request.
     ///
     /// # Errors
-    /// Returns the store's error.
+    /// Returns the store's error; [`Kind::Held`](backstop_types::error::ErrorKind::Held) if another
+    /// archiver has appended since: it may have replaced and removed entries of this one.
     pub async fn lost(&self) -> Result<Vec<LostEntry>> {
         let journal = &self.reader.journal;
         let (rolled, before) = {
@@ -58,6 +59,16 @@ impl ArchiveWriter {
             return Ok(Vec::new());
         }
         let there = journal.numbers_after(rolled).await?;
+        let newest = self.newest().await;
+        if let Some(next) = there.range(newest + 1..).next() {
+            // The answer to an own append may have been lost.
+            let stored = journal.entry(*next).await.map_err(Error::from)?;
+            return if stored.entry.lease == self.lease.number {
+                Ok(Vec::new())
+            } else {
+                Err(journal.superseded())
+            };
+        }
         // Entries that were replaced in between are no longer among them, or, if their removal failed
         // half way, are named by the entry that replaced them.
         let state = self.state.lock().await;
