@@ -22,7 +22,7 @@ use backstop_types::topology::Member;
 use tokio::sync::watch;
 
 use crate::dice::Dice;
-use crate::disk::{DiskFault, ProcessDisk, SimDisk};
+use crate::disk::{ProcessDisk, SimDisk};
 use crate::process::{Machine, Process, lock};
 use crate::schedule::Acknowledge;
 use crate::server::SimServer;
@@ -37,7 +37,8 @@ const SPOOL: &str = "/work/orders/spool";
 
 /// A machine with an archiver.
 pub struct ArchiverActor {
-    name: String,
+    /// Name of the machine.
+    pub name: String,
     seed: u64,
     /// The machine.
     pub machine: Arc<Machine>,
@@ -100,11 +101,6 @@ impl ArchiverActor {
             starts: AtomicU64::new(0),
             last_error: Mutex::default(),
         })
-    }
-
-    /// Returns the faults of a disk by the number of the call.
-    pub fn disk_faults(faults: impl Iterator<Item = (u64, DiskFault)>) -> BTreeMap<u64, DiskFault> {
-        faults.collect()
     }
 
     /// Keeps the archiver running until `end` becomes true; then stops it, and returns.

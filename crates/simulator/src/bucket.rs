@@ -74,15 +74,16 @@ impl Bucket {
 
     /// Returns up to `limit` objects below a folder whose keys follow `after`, in order.
     pub fn page(&self, folder: &str, after: &str, limit: usize) -> Vec<ObjectMeta> {
-        let begin = if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(after.to_owned()) };
+        let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let begin = Bound::Excluded(prefix.clone().max(after.to_owned()));
         let objects = lock(&self.objects);
-        let below = objects.range((begin, Bound::Unbounded)).filter(|(key, _)| is_below(key, folder));
+        let below = objects.range((begin, Bound::Unbounded)).take_while(|(key, _)| key.starts_with(&prefix));
         below.take(limit).map(|(key, object)| meta(key, object)).collect()
     }
 
-    /// Returns the keys of all objects.
-    pub fn keys(&self) -> Vec<String> {
-        lock(&self.objects).keys().cloned().collect()
+    /// Returns true if an object exists.
+    pub fn has(&self, key: &str) -> bool {
+        lock(&self.objects).contains_key(key)
     }
 }
 
@@ -95,8 +96,4 @@ pub fn meta(key: &str, object: &StoredObject) -> ObjectMeta {
         e_tag: Some(object.version.to_string()),
         version: None,
     }
-}
-
-fn is_below(key: &str, folder: &str) -> bool {
-    folder.is_empty() || key.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }

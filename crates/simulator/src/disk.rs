@@ -22,6 +22,8 @@ pub enum DiskFault {
     /// A sync fails: the bytes that were not durable never become durable, though reads return them
     /// and later syncs succeed.
     FailedSync,
+    /// A sync fails, and what was not durable is gone at once.
+    DroppedSync,
 }
 
 /// Disk of a machine.
@@ -130,6 +132,13 @@ impl Inode {
         self.locked = false;
     }
 
+    /// Lets reads return what is durable: zeros, if nothing is.
+    fn drop_cached(&mut self, range: Range<usize>) {
+        for at in range.filter(|at| *at < self.cached.len()).collect::<Vec<_>>() {
+            self.cached[at] = self.durable.get(at).copied().unwrap_or(0);
+        }
+    }
+
     fn persist(&mut self, range: Range<usize>) {
         if range.is_empty() || range.end > self.cached.len() {
             return;
@@ -229,7 +238,7 @@ impl Disk for ProcessDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state()?;
-        if state.fault() == Some(DiskFault::FailedSync) {
+        if matches!(state.fault(), Some(DiskFault::FailedSync | DiskFault::DroppedSync)) {
             return Err(device_error());
         }
         let is_in = |path: &Path| path.parent() == Some(dir);
@@ -318,7 +327,7 @@ impl DiskFile for SimFile {
             let (written, result) = match fault {
                 Some(DiskFault::ShortWrite) => (bytes.len() / 2, Err(full())),
                 Some(DiskFault::FailedWrite) => (0, Err(device_error())),
-                Some(DiskFault::FailedSync) | None => (bytes.len(), Ok(())),
+                Some(DiskFault::FailedSync | DiskFault::DroppedSync) | None => (bytes.len(), Ok(())),
             };
             let (file, at) = (inode(state, number), at as usize);
             if file.cached.len() < at + written {
@@ -345,8 +354,13 @@ impl DiskFile for SimFile {
             let fault = state.fault();
             let file = inode(state, number);
             let dirty = std::mem::take(&mut file.dirty);
-            if fault == Some(DiskFault::FailedSync) {
-                return Err(device_error());
+            match fault {
+                Some(DiskFault::FailedSync) => return Err(device_error()),
+                Some(DiskFault::DroppedSync) => {
+                    dirty.into_iter().for_each(|range| file.drop_cached(range));
+                    return Err(device_error());
+                }
+                _ => {}
             }
             dirty.into_iter().for_each(|range| file.persist(range));
             let size = file.cached.len();

@@ -2,31 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use backstop_host::Host;
-use backstop_repo::{ArchiveReader, Repository, VerifyDepth};
+use backstop_repo::{ArchiveReader, Repository, Storage, VerifyDepth};
 use backstop_types::archive::{Archive, ArchivedSegment};
-use backstop_types::error::Result;
+use backstop_types::error::{Error, Result};
 use backstop_types::gtid::{Gtid, GtidSet};
 use backstop_types::ids::ShardName;
+use backstop_types::progress::Progress;
 use tokio::io::AsyncReadExt;
 
 use crate::binlog_bytes::{ContentHash, transactions_in};
+use crate::keeper::BackupLedger;
 use crate::process::lock;
 use crate::store::{SimStore, StoreWorld};
 use crate::trace::Trace;
 use crate::truth::Truth;
 
-/// Simulated time between two checks at acknowledgements, in milliseconds. The first acknowledgement
-/// after it is checked at its very moment.
-const CHECK_INTERVAL: u64 = 250;
-
 type Parsed = Arc<Vec<(Gtid, ContentHash)>>;
 
-/// Transactions, each with the identity of its content.
-pub type Replayed = BTreeSet<(Gtid, ContentHash)>;
+/// Transactions, by the identity of their content, which includes their number.
+pub type Replayed = BTreeSet<ContentHash>;
 
 /// Observer of a store, which sees every effect and delays nothing.
 pub struct Oracle {
@@ -38,8 +35,6 @@ pub struct Oracle {
     reader: Mutex<Option<Arc<ArchiveReader>>>,
     /// Transactions of each object that was read before: objects never change.
     parsed: Mutex<BTreeMap<(String, String, u64), Parsed>>,
-    /// Time of the last check, in milliseconds.
-    checked: AtomicU64,
 }
 
 /// Result of an examination.
@@ -54,13 +49,15 @@ pub struct Examined {
 }
 
 /// Runs work in a runtime of its own thread, at one moment of the simulated time.
-pub fn beside<T: Send>(work: impl Future<Output = T> + Send) -> T {
+pub fn beside<T: Send, F: Future<Output = T>>(work: impl FnOnce() -> F + Send) -> T {
     let run = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        runtime.unwrap().block_on(work)
+        runtime.unwrap().block_on(work())
     };
     std::thread::scope(|scope| scope.spawn(run).join().unwrap())
 }
+
+fn ignore(_: Progress) {}
 
 impl Oracle {
     /// Returns an observer. Its host is used for reads only.
@@ -79,16 +76,6 @@ impl Oracle {
             shard: shard.clone(),
             reader: Mutex::default(),
             parsed: Mutex::default(),
-            checked: AtomicU64::new(0),
-        }
-    }
-
-    /// Checks as [`Oracle::check_acknowledged`] does, unless that was done a moment ago.
-    pub fn check_now_and_then(&self, when: &str) {
-        let now = self.trace.now().as_millis() as u64;
-        if now >= self.checked.load(Ordering::Relaxed) + CHECK_INTERVAL {
-            self.checked.store(now, Ordering::Relaxed);
-            self.check_acknowledged(when);
         }
     }
 
@@ -104,8 +91,7 @@ impl Oracle {
 
     /// Checks that every acknowledged transaction is among these.
     pub fn require(&self, replayed: &Replayed, when: &str) {
-        let acknowledged = self.truth.acknowledged();
-        let lost: Vec<String> = acknowledged.difference(replayed).map(|(gtid, _)| gtid.to_string()).collect();
+        let lost = self.truth.unrecoverable(replayed);
         if let Some(first) = lost.first() {
             let count = lost.len();
             self.trace
@@ -115,7 +101,7 @@ impl Oracle {
 
     /// Examines the archive as it is now.
     pub fn examine(&self) -> Examined {
-        let examined = beside(async {
+        let examined = beside(|| async {
             let reader = self.reader().await?;
             let archive = reader.contents().await?;
             self.examined(&reader, &archive).await
@@ -128,15 +114,49 @@ impl Oracle {
 
     /// Verifies every byte of the archive with a reader that has read nothing before.
     pub fn verify(&self) -> Vec<String> {
-        let verified = beside(async {
+        let verified = beside(|| async {
             *lock(&self.reader) = None;
-            self.reader().await?.verify(VerifyDepth::Content, &|_| {}).await
+            self.reader().await?.verify(VerifyDepth::Content, &ignore).await
         });
         match verified {
             Ok(report) => {
                 report.damaged.iter().map(|damage| format!("{}: {}", damage.object, damage.wrong)).collect()
             }
             Err(error) => vec![error.to_string()],
+        }
+    }
+
+    /// Checks that every listed backup is one of those that were begun, and that every confirmed
+    /// backup is listed and whole until its deletion is begun.
+    pub fn check_backups(&self, ledger: &BackupLedger, when: &str) {
+        let checked = beside(|| async {
+            let store = Arc::new(SimStore::instant(&self.store));
+            let repository = Repository::on(store, None, self.host.clone()).await?;
+            let reader = repository.reader(&self.shard);
+            let mut catalog = BTreeMap::new();
+            for entry in reader.catalog().await? {
+                let id = entry.facts.backup_id;
+                catalog.insert(id.clone(), reader.manifest(&id).await?.storage);
+            }
+            Ok::<_, Error>((catalog, reader.verify(VerifyDepth::Content, &ignore).await?))
+        });
+        let (listed, verified) = match checked {
+            Ok(checked) => checked,
+            Err(error) => return self.trace.fail(format!("{when}: the backups cannot be read: {error}")),
+        };
+        for damage in &verified.damaged {
+            self.trace.fail(format!("{when}: damaged backups: {damage:?}"));
+        }
+        let begun = lock(&ledger.begun);
+        for (id, storage) in &listed {
+            let Storage::Ebs { snapshot_ids, .. } = storage else { continue };
+            if begun.get(id) != snapshot_ids.first() {
+                self.trace.fail(format!("{when}: a listed backup is not the one that was made: {id}"));
+            }
+        }
+        let condemned = lock(&ledger.condemned);
+        for id in lock(&ledger.confirmed).iter().filter(|id| !listed.contains_key(id) && !condemned.contains(id)) {
+            self.trace.fail(format!("{when}: a confirmed backup is not listed: {id}"));
         }
     }
 
@@ -226,19 +246,18 @@ impl Replay {
                 broken.push(format!("{name} follows a gap of {gap}, which no server purged"));
             }
         }
-        let mut claimed = segment.gtids.clone();
+        let mut found = GtidSet::new();
         for (gtid, hash) in parsed.iter().filter(|(gtid, _)| segment.gtids.contains(gtid)) {
-            let mut one = GtidSet::new();
-            one.insert(gtid);
-            claimed = claimed.subtract(&one);
-            if !truth.knows(gtid, hash) {
+            found.insert(gtid);
+            if !truth.knows(hash) {
                 broken.push(format!("{name} has {gtid} with a content that was never committed"));
             }
             if !self.done.contains(gtid) {
                 self.done.insert(gtid);
-                self.replayed.insert((gtid.clone(), *hash));
+                self.replayed.insert(*hash);
             }
         }
+        let claimed = segment.gtids.subtract(&found);
         if !claimed.is_empty() {
             broken.push(format!("{name} claims {claimed}, which its bytes lack"));
         }

@@ -7,8 +7,10 @@ use crate::dice::Dice;
 use crate::disk::DiskFault;
 use crate::store::RequestFault;
 
-/// Number of archivers of the shard, each on a machine of its own.
+/// Number of archivers of the shard, each on a separate machine.
 pub const ARCHIVERS: u64 = 2;
+/// Number of keepers, each on a separate machine.
+pub const KEEPERS: u64 = 2;
 /// Number of servers of the shard.
 pub const SERVERS: u64 = 2;
 
@@ -19,6 +21,8 @@ pub struct Schedule {
     pub seed: u64,
     /// Use of semi-synchronous replication.
     pub acknowledge: Acknowledge,
+    /// True if backups are taken and deleted, and the archive is pruned.
+    pub keeps: bool,
     /// Simulated time of the steps, in milliseconds.
     pub length: u64,
     /// What happens, in order.
@@ -71,6 +75,8 @@ pub enum Action {
     FillDisk { archiver: u64, for_ms: u64 },
     Unmount { archiver: u64, for_ms: u64 },
     StoreDown { for_ms: u64 },
+    KillKeeper { keeper: u64 },
+    PauseKeeper { keeper: u64, for_ms: u64 },
 }
 
 impl Action {
@@ -80,11 +86,11 @@ impl Action {
     }
 }
 
-/// Fault of an archiver's request.
+/// Fault of a client's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedRequestFault {
-    /// The archiver.
-    pub archiver: u64,
+    /// The client: the archivers, then the keepers.
+    pub client: u64,
     /// Number of its request.
     pub request: u64,
     /// The fault.
@@ -125,7 +131,8 @@ impl Schedule {
         } else {
             Vec::new()
         };
-        Self { seed, acknowledge, length, steps, requests, calls }
+        let keeps = dice.chance(50);
+        Self { seed, acknowledge, keeps, length, steps, requests, calls }
     }
 }
 
@@ -151,7 +158,7 @@ fn draw_fault(dice: &mut Dice) -> Action {
     let (archiver, server) = (dice.below(ARCHIVERS), dice.below(SERVERS));
     let for_ms = dice.pick(&[300, 2_000, 7_000, 18_000, 40_000]);
     let for_ms = 1 + dice.below(for_ms);
-    match dice.below(26) {
+    match dice.below(30) {
         0..=3 => Action::KillArchiver { archiver },
         4..=6 => Action::PauseArchiver { archiver, for_ms },
         7 => Action::StopArchiver { archiver },
@@ -167,6 +174,8 @@ fn draw_fault(dice: &mut Dice) -> Action {
         20..=21 => Action::Crash { for_ms, lost: if dice.chance(50) { dice.below(5) as usize } else { 0 } },
         22 => Action::SwitchOver,
         23..=24 => Action::FailOver { lossy: dice.chance(60), back_after: for_ms },
+        25..=27 => Action::KillKeeper { keeper: dice.below(KEEPERS) },
+        28 => Action::PauseKeeper { keeper: dice.below(KEEPERS), for_ms },
         _ => Action::Reset { sets_purged: dice.chance(40) },
     }
 }
@@ -181,18 +190,19 @@ fn draw_request_faults(dice: &mut Dice) -> Vec<PlannedRequestFault> {
     let within = dice.pick(&[60, 300, 900]);
     let mut faults: Vec<_> = (0..count)
         .map(|_| PlannedRequestFault {
-            archiver: dice.below(ARCHIVERS),
+            client: dice.below(ARCHIVERS + KEEPERS),
             request: dice.below(within),
             fault: dice.pick(&kinds),
         })
         .collect();
-    faults.sort_by_key(|fault| (fault.archiver, fault.request));
-    faults.dedup_by_key(|fault| (fault.archiver, fault.request));
+    faults.sort_by_key(|fault| (fault.client, fault.request));
+    faults.dedup_by_key(|fault| (fault.client, fault.request));
     faults
 }
 
 fn draw_calls(dice: &mut Dice) -> Vec<PlannedDiskFault> {
-    let kinds = [DiskFault::ShortWrite, DiskFault::FailedWrite, DiskFault::FailedSync];
+    let kinds =
+        [DiskFault::ShortWrite, DiskFault::FailedWrite, DiskFault::FailedSync, DiskFault::DroppedSync];
     let count = dice.below(6);
     let draw = |_| PlannedDiskFault {
         archiver: dice.below(ARCHIVERS),

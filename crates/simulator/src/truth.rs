@@ -19,10 +19,10 @@ pub struct Truth {
 
 #[derive(Default)]
 struct TruthState {
-    /// Contents that a number ever had: numbers are used again after a reset.
-    committed: BTreeMap<Gtid, BTreeSet<ContentHash>>,
+    /// Everything committed: a number has several contents if it was used again after a reset.
+    committed: BTreeSet<ContentHash>,
     /// Transactions that an archiver acknowledged to a server whose commits waited for it.
-    acknowledged: BTreeSet<(Gtid, ContentHash)>,
+    acknowledged: BTreeMap<ContentHash, Gtid>,
     /// Transactions that servers purged, or that someone set as purged.
     purged: GtidSet,
 }
@@ -35,13 +35,12 @@ impl Truth {
 
     /// Records a commit.
     pub fn commit(&self, gtid: &Gtid, content: &Content) {
-        let hash = content_hash(gtid, content);
-        lock(&self.state).committed.entry(gtid.clone()).or_default().insert(hash);
+        lock(&self.state).committed.insert(content_hash(gtid, content));
     }
 
     /// Records that transactions were acknowledged.
     pub fn acknowledge<'a>(&self, all: impl Iterator<Item = (&'a Gtid, &'a Content)>) {
-        let all: Vec<_> = all.map(|(gtid, content)| (gtid.clone(), content_hash(gtid, content))).collect();
+        let all: Vec<_> = all.map(|(gtid, content)| (content_hash(gtid, content), gtid.clone())).collect();
         if all.is_empty() {
             return;
         }
@@ -57,9 +56,16 @@ impl Truth {
         state.purged = state.purged.union(purged);
     }
 
-    /// Returns the acknowledged transactions.
-    pub fn acknowledged(&self) -> BTreeSet<(Gtid, ContentHash)> {
-        lock(&self.state).acknowledged.clone()
+    /// Returns the number of acknowledged transactions.
+    pub fn acknowledged(&self) -> usize {
+        lock(&self.state).acknowledged.len()
+    }
+
+    /// Returns the acknowledged transactions that are not among these.
+    pub fn unrecoverable(&self, replayed: &BTreeSet<ContentHash>) -> Vec<Gtid> {
+        let state = lock(&self.state);
+        let lost = state.acknowledged.iter().filter(|(hash, _)| !replayed.contains(*hash));
+        lost.map(|(_, gtid)| gtid.clone()).collect()
     }
 
     /// Returns the transactions that were ever purged.
@@ -67,8 +73,8 @@ impl Truth {
         lock(&self.state).purged.clone()
     }
 
-    /// Returns true if a transaction was ever committed with this content.
-    pub fn knows(&self, gtid: &Gtid, hash: &ContentHash) -> bool {
-        lock(&self.state).committed.get(gtid).is_some_and(|known| known.contains(hash))
+    /// Returns true if a transaction with this content was ever committed.
+    pub fn knows(&self, hash: &ContentHash) -> bool {
+        lock(&self.state).committed.contains(hash)
     }
 }

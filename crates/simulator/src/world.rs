@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use backstop_types::gtid::GtidSet;
@@ -12,11 +12,13 @@ use tokio::task::JoinHandle;
 use crate::archiver::{ArchiverActor, Surroundings};
 use crate::dice::Dice;
 use crate::disk::SimDisk;
+use crate::fork::Fork;
+use crate::keeper::{BackupLedger, KeeperActor};
 use crate::oracle::Oracle;
 use crate::process::{Machine, Process};
-use crate::schedule::{ARCHIVERS, Acknowledge, Action, SERVERS, Schedule};
+use crate::schedule::{ARCHIVERS, Acknowledge, Action, KEEPERS, SERVERS, Schedule};
 use crate::server::SimServer;
-use crate::store::StoreWorld;
+use crate::store::{RequestFault, StoreWorld};
 use crate::trace::Trace;
 use crate::truth::Truth;
 
@@ -24,6 +26,11 @@ use crate::truth::Truth;
 const CONVERGENCE_LIMIT: Duration = Duration::from_secs(240);
 /// Longest time of a graceful end.
 const STOP_LIMIT: Duration = Duration::from_secs(120);
+/// Simulated time between two checks at acknowledgements, in milliseconds. The first acknowledgement
+/// after it is checked at its very moment.
+const CHECK_INTERVAL: u64 = 250;
+/// The same for checks in a fork.
+const FORK_INTERVAL: u64 = 5_000;
 /// Interval at which replicas apply and waits are given up, in milliseconds.
 const REPLICATION_INTERVAL: u64 = 400;
 /// Most transactions that a replica applies at once.
@@ -50,18 +57,24 @@ pub struct World {
     pub(crate) servers: Vec<Arc<SimServer>>,
     pub(crate) archivers: Vec<Arc<ArchiverActor>>,
     pub(crate) oracle: Arc<Oracle>,
+    keepers: Vec<Arc<KeeperActor>>,
+    ledger: Arc<BackupLedger>,
     acknowledge: Acknowledge,
-    incarnation: std::sync::atomic::AtomicU8,
+    incarnation: AtomicU8,
+    seed: u64,
+    /// Time of the last check at an acknowledgement, in milliseconds.
+    checked: AtomicU64,
 }
 
 /// Runs a schedule. `verbose`: the outcome has the events as text.
 pub fn run(schedule: &Schedule, verbose: bool) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.unwrap().block_on(async {
+    // The operations of keepers stay on this thread.
+    tokio::task::LocalSet::new().block_on(&runtime.unwrap(), async {
         let world = World::new(schedule, Arc::new(Trace::begin(verbose)));
         world.run(schedule).await;
         let (failures, trace, lines) = world.trace.end();
-        Outcome { failures, trace, lines, acknowledged: world.truth.acknowledged().len() }
+        Outcome { failures, trace, lines, acknowledged: world.truth.acknowledged() }
     })
 }
 
@@ -86,12 +99,36 @@ impl World {
         let observer = Process::start(&Machine::new("observer"), 1, Dice::new(schedule.seed), &trace);
         let shard = "orders".parse().unwrap();
         let oracle = Arc::new(Oracle::new(&store, &truth, &trace, observer.host(), &shard));
-        if schedule.acknowledge == Acknowledge::Store {
-            let oracle = Arc::clone(&oracle);
-            truth.watch(Box::new(move || oracle.check_now_and_then("at an acknowledgement")));
-        }
+        let ledger = Arc::new(BackupLedger::default());
+        let keepers = if schedule.keeps { 0..KEEPERS } else { 0..0 };
+        let keepers = keepers.map(|number| {
+            let faults = request_faults(schedule, ARCHIVERS + number);
+            KeeperActor::new(&format!("keeper{number}"), schedule.seed, &store, &ledger, faults)
+        });
+        let keepers = keepers.collect();
         let (acknowledge, incarnation) = (schedule.acknowledge, Default::default());
-        Arc::new(Self { trace, truth, store, servers, archivers, oracle, acknowledge, incarnation })
+        let (seed, checked) = (schedule.seed, Default::default());
+        let world = Arc::new(Self {
+            trace,
+            truth,
+            store,
+            servers,
+            archivers,
+            oracle,
+            keepers,
+            ledger,
+            acknowledge,
+            incarnation,
+            seed,
+            checked,
+        });
+        let watching = Arc::downgrade(&world);
+        world.truth.watch(Box::new(move || {
+            if let Some(world) = watching.upgrade() {
+                world.check_now_and_then();
+            }
+        }));
+        world
     }
 
     #[allow(clippy::disallowed_methods, reason = "the simulated time of the runtime")]
@@ -100,6 +137,9 @@ impl World {
         let mut services: Vec<JoinHandle<()>> = Vec::new();
         for archiver in &self.archivers {
             services.push(tokio::spawn(Arc::clone(archiver).keep_running(end.subscribe())));
+        }
+        for keeper in &self.keepers {
+            services.push(tokio::task::spawn_local(Arc::clone(keeper).keep_running(end.subscribe())));
         }
         let replication = tokio::spawn(Arc::clone(self).replicate(schedule.seed));
         for step in &schedule.steps {
@@ -138,6 +178,11 @@ impl World {
                 process.resume();
             }
         }
+        for keeper in &self.keepers {
+            if let Some(process) = keeper.process() {
+                process.resume();
+            }
+        }
         for server in &self.servers {
             server.change(|state| {
                 state.is_stalled = false;
@@ -169,8 +214,57 @@ impl World {
         self.primary().state().reached().subtract(&self.truth.purged())
     }
 
+    fn check_now_and_then(&self) {
+        let interval = match self.acknowledge {
+            Acknowledge::Nothing | Acknowledge::Store => CHECK_INTERVAL,
+            Acknowledge::Spool => FORK_INTERVAL,
+        };
+        let now = self.trace.now().as_millis() as u64;
+        if now >= self.checked.load(Ordering::Relaxed) + interval {
+            self.checked.store(now, Ordering::Relaxed);
+            self.check_acknowledged("at an acknowledgement");
+        }
+    }
+
+    /// Checks that every acknowledged transaction is recoverable if everything but the store, and
+    /// the spools if they acknowledge, is lost now.
+    fn check_acknowledged(&self, when: &str) {
+        match self.acknowledge {
+            Acknowledge::Nothing => {}
+            Acknowledge::Store => self.oracle.check_acknowledged(when),
+            Acknowledge::Spool => self.check_spools(when),
+        }
+    }
+
+    fn check_spools(&self, when: &str) {
+        let disks = self.archivers.iter().map(|archiver| (archiver.name.clone(), archiver.disk.fork())).collect();
+        let fork = Fork {
+            bucket: self.store.bucket.fork(),
+            disks,
+            acknowledge: self.acknowledge,
+            // Other random numbers than those of the processes that are killed here.
+            seed: !self.seed,
+            truth: Arc::clone(&self.truth),
+        };
+        let recovered = fork.recover();
+        for broken in &recovered.broken {
+            self.trace.fail(format!("{when}, recovered: {broken}"));
+        }
+        if recovered.refused.iter().any(|why| why.contains("do not fit the archive")) {
+            return; // the operator is asked to decide, and nothing is removed
+        }
+        self.oracle.require(&recovered.replayed, when);
+        if self.trace.has_failed() {
+            recovered.lines.iter().for_each(|line| self.trace.event("fork", format_args!("{line}")));
+        }
+    }
+
+    /// Checks backups and archive after everything has ended.
     fn judge(&self) {
-        self.oracle.check_acknowledged("at the end");
+        if !self.keepers.is_empty() && self.store.bucket.has("backstop") {
+            self.oracle.check_backups(&self.ledger, "at the end");
+        }
+        self.check_acknowledged("at the end");
         if self.store.forgotten.lock().unwrap().is_empty() {
             for damage in self.oracle.verify() {
                 self.trace.fail(format!("verification at the end: {damage}"));
@@ -203,8 +297,8 @@ impl World {
         if !matches!(action, Action::Commit { .. }) {
             self.trace.event("world", format_args!("{action:?}"));
         }
-        if action.is_fault() && self.acknowledge == Acknowledge::Store {
-            self.oracle.check_acknowledged("before a fault");
+        if action.is_fault() {
+            self.check_acknowledged("before a fault");
         }
         match *action {
             Action::Commit { count, size } => self.primary().commit(count, size),
@@ -248,6 +342,7 @@ impl World {
             }
             Action::CutPower { archiver: number, for_ms } => {
                 archiver(number).cut_power();
+                self.check_acknowledged("after a power cut");
                 self.after(for_ms, move |world| world.archivers[number as usize].power_on());
             }
             Action::CutOff { archiver: number, for_ms } => {
@@ -263,6 +358,18 @@ impl World {
             Action::Unmount { archiver: number, for_ms } => {
                 archiver(number).disk.set_gone(true);
                 self.after(for_ms, move |world| world.archivers[number as usize].disk.set_gone(false));
+            }
+            Action::KillKeeper { keeper } => {
+                if let Some(keeper) = self.keepers.get(keeper as usize) {
+                    keeper.kill();
+                    self.oracle.check_backups(&self.ledger, "after a kill");
+                }
+            }
+            Action::PauseKeeper { keeper, for_ms } => {
+                if let Some(process) = self.keepers.get(keeper as usize).and_then(|keeper| keeper.process()) {
+                    process.pause();
+                    self.after(for_ms, move |_| process.resume());
+                }
             }
             Action::StoreDown { for_ms } => {
                 self.store.down.store(true, Ordering::Relaxed);
@@ -301,7 +408,9 @@ impl World {
             state.give_up_all_waits();
         });
         new.replicate(&old, usize::MAX);
-        new.change(|state| state.is_primary = true);
+        // An archiver refuses a server that shares no transaction with its archive.
+        let promoted = if new.state().executed().is_empty() { old } else { new };
+        promoted.change(|state| state.is_primary = true);
     }
 
     fn fail_over(self: &Arc<Self>, lossy: bool, back_after: u64) {
@@ -309,8 +418,11 @@ impl World {
         if !new.state().is_up {
             return;
         }
-        if !lossy {
+        if !lossy || new.state().executed().is_empty() {
             new.replicate(&old, usize::MAX);
+        }
+        if new.state().executed().is_empty() {
+            return;
         }
         old.disconnect();
         old.change(|state| (state.is_up, state.is_primary) = (false, false));
@@ -323,19 +435,16 @@ impl World {
         });
     }
 
-    /// Returns the use of semi-synchronous replication.
-    pub fn acknowledge(&self) -> Acknowledge {
-        self.acknowledge
-    }
+}
+
+/// Returns the faults of a client's requests, by their numbers.
+fn request_faults(schedule: &Schedule, client: u64) -> BTreeMap<u64, RequestFault> {
+    let planned = schedule.requests.iter().filter(|planned| planned.client == client);
+    planned.map(|planned| (planned.request, planned.fault)).collect()
 }
 
 fn actor(schedule: &Schedule, around: &Surroundings<'_>, number: u64) -> Arc<ArchiverActor> {
-    let requests: BTreeMap<_, _> = schedule
-        .requests
-        .iter()
-        .filter(|planned| planned.archiver == number)
-        .map(|planned| (planned.request, planned.fault))
-        .collect();
+    let requests = request_faults(schedule, number);
     let calls = schedule.calls.iter().filter(|planned| planned.archiver == number);
     let calls = calls.map(|planned| (planned.call, planned.fault)).collect();
     let disk = SimDisk::new(Dice::of(schedule.seed, "disk", number).number(), calls);
