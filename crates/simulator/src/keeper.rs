@@ -99,14 +99,22 @@ impl KeeperActor {
         match ended {
             None => self.trace.event(&self.name, format_args!("was killed")),
             Some(Ok(what)) => self.trace.event(&self.name, format_args!("{what}")),
-            Some(Err(error)) => self.trace.event(&self.name, format_args!("failed: {:?} {error}", error.kind)),
+            Some(Err(error)) => {
+                self.trace.event(&self.name, format_args!("failed: {:?} {error}", error.kind))
+            }
         }
         process.kill();
     }
 
     async fn operate(&self, process: &Process, operation: u64, mut dice: Dice) -> Result<String> {
-        let client =
-            SimStore::new(&self.store, &self.name, self.seed, self.faults.clone(), &self.requests, &self.cut_off);
+        let client = SimStore::new(
+            &self.store,
+            &self.name,
+            self.seed,
+            self.faults.clone(),
+            &self.requests,
+            &self.cut_off,
+        );
         let repository = Repository::on(Arc::new(client), None, process.host()).await?;
         match operation {
             0 => self.back_up(&repository, &mut dice).await,

@@ -155,7 +155,9 @@ impl Oracle {
             }
         }
         let condemned = lock(&ledger.condemned);
-        for id in lock(&ledger.confirmed).iter().filter(|id| !listed.contains_key(id) && !condemned.contains(id)) {
+        for id in
+            lock(&ledger.confirmed).iter().filter(|id| !listed.contains_key(id) && !condemned.contains(id))
+        {
             self.trace.fail(format!("{when}: a confirmed backup is not listed: {id}"));
         }
     }
@@ -252,7 +254,9 @@ impl Replay {
             if !truth.knows(hash) {
                 broken.push(format!("{name} has {gtid} with a content that was never committed"));
             }
-            if !self.done.contains(gtid) {
+            if self.done.contains(gtid) {
+                broken.push(format!("{name} repeats {gtid}"));
+            } else {
                 self.done.insert(gtid);
                 self.replayed.insert(*hash);
             }

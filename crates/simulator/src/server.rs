@@ -348,6 +348,11 @@ impl ServerState {
         self.files.last().map(|file| (file.name.clone(), file.end())).unwrap_or_default()
     }
 
+    /// Accepts commits although a reset is recent.
+    pub fn end_quiet(&mut self) {
+        self.quiet_until = Duration::ZERO;
+    }
+
     /// Returns everything in its binlog, waiting commits included, and everything purged.
     pub fn reached(&self) -> GtidSet {
         self.pending.iter().fold(self.executed.clone(), |mut all, commit| {

@@ -148,6 +148,9 @@ async fn dump(server: &Arc<SimServer>, session: SimSession, request: &[u8]) -> i
             let changed = server.changed.notified();
             unless_stalled(server).await;
             let mut events = next_events(&mut position);
+            if events.is_empty() && has_lost_its_file(server, &position) {
+                return Ok(());
+            }
             if events.is_empty() && !ends {
                 match tokio::time::timeout_at(due, changed).await {
                     Ok(()) => {
@@ -228,6 +231,15 @@ fn next_events(position: &mut DumpPosition) -> Vec<(Vec<u8>, bool)> {
         (position.file, position.sent) = (Some(next), 0);
     }
     events
+}
+
+/// True if a reset has deleted the file of a dump thread: it then ends, unless the file in use has the
+/// same name. There it stands for ever.
+fn has_lost_its_file(server: &SimServer, position: &DumpPosition) -> bool {
+    let state = server.state();
+    let in_use = state.files.last().map(|file| file.name.as_str());
+    let file = position.file.as_ref().filter(|file| file.next().is_none());
+    file.is_some_and(|file| Some(file.name.as_str()) != in_use)
 }
 
 fn heartbeat(position: &DumpPosition) -> Vec<u8> {

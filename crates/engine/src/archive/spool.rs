@@ -74,12 +74,7 @@ impl Spool {
     }
 
     /// Creates a file for a segment.
-    fn create(
-        &mut self,
-        source: ServerUuid,
-        file: &str,
-        start: u64,
-    ) -> Result<(Box<dyn DiskFile>, PathBuf)> {
+    fn create(&mut self, source: ServerUuid, file: &str, start: u64) -> Result<(Box<dyn DiskFile>, PathBuf)> {
         loop {
             let mut name = format!("{source}.{file}.{start:012}");
             if self.names > 0 {

@@ -283,7 +283,8 @@ impl<'a> StreamLoop<'a> {
         archiver.shared.semi_sync_ack.connect(from.server_uuid, acknowledger).await;
         let begun = archiver.monotonic();
         let before = archiver.shared.queue.counts().published;
-        let reader = StreamReader { archiver, source: from.server_uuid, stream, segmenter, spool, idle: None };
+        let reader =
+            StreamReader { archiver, source: from.server_uuid, stream, segmenter, spool, idle: None };
         let ended = tokio::select! {
             // The monitor first: a source that always has more events would use up the share of
             // this task, and the monitor would never see a new primary.

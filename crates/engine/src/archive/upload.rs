@@ -257,7 +257,9 @@ fn hash(file: &dyn DiskFile) -> io::Result<blake3::Hash> {
 
 /// Removes a file of the spool, with its copies and journals.
 pub(super) fn remove_spool_file(disk: &dyn Disk, path: &Path) {
-    for path in with_copies(disk, path).into_iter().flat_map(|path| [spool_journal::journal_path(&path), path]) {
+    for path in
+        with_copies(disk, path).into_iter().flat_map(|path| [spool_journal::journal_path(&path), path])
+    {
         if let Err(error) = disk.remove(&path)
             && error.kind() != io::ErrorKind::NotFound
         {
