@@ -139,18 +139,7 @@ impl ArchiverActor {
 
     async fn archive(&self, process: Process, until: ArchiveUntil) -> Result<()> {
         let shard: ShardName = "orders".parse().unwrap();
-        let host = process.host();
-        let reporter = Arc::new(SimReporter {
-            name: self.name.clone(),
-            trace: Arc::clone(&self.trace),
-            store: Arc::clone(&self.store),
-        });
-        let ctx = RunContext {
-            host: host.clone(),
-            reporter: reporter.clone(),
-            failpoints: reporter,
-            stop: self.stop.subscribe(),
-        };
+        let ctx = self.context(&process);
         let credentials = Credentials::parse("user = 'b'\npassword = 'p'\n[tls]\nmode = 'off'", "c");
         let credentials = SharedCredentials::of(credentials.unwrap(), ctx.clone());
         let client = SimStore::new(
@@ -161,7 +150,7 @@ impl ArchiverActor {
             &self.requests,
             &self.cut_off,
         );
-        let repository = Repository::on(Arc::new(client), None, host).await?;
+        let repository = Repository::on(Arc::new(client), None, process.host()).await?;
         let store = Arc::new(repository.acquire_archive_lease(&shard).await?);
         let settings = self.settings();
         let dial = SimDial { servers: self.servers.clone() };
@@ -185,6 +174,16 @@ impl ArchiverActor {
             store.release().await?;
         }
         report.map(drop)
+    }
+
+    fn context(&self, process: &Process) -> RunContext {
+        let reporter = Arc::new(SimReporter {
+            name: self.name.clone(),
+            trace: Arc::clone(&self.trace),
+            store: Arc::clone(&self.store),
+        });
+        let (host, failpoints) = (process.host(), reporter.clone());
+        RunContext { host, reporter, failpoints, stop: self.stop.subscribe() }
     }
 
     fn settings(&self) -> ArchiveSettings {

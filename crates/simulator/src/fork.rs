@@ -70,8 +70,7 @@ impl Fork {
                 refused.extend(error.map(|error| error.to_string()));
             }
             let observer = Process::start(&Machine::new("observer"), 1, Dice::new(self.seed), &trace);
-            let shard = "orders".parse().unwrap();
-            let oracle = Oracle::new(&store, &self.truth, &trace, observer.host(), &shard);
+            let oracle = Oracle::new(&store, &self.truth, &trace, observer.host());
             let examined = oracle.examine();
             let (_, _, lines) = trace.end();
             ForkRecovery { replayed: examined.replayed, broken: examined.broken, refused, lines }

@@ -16,7 +16,7 @@ pub const SERVERS: u64 = 2;
 
 /// A schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Schedule {
+pub struct SimSchedule {
     /// Seed of delays and random numbers.
     pub seed: u64,
     /// Use of semi-synchronous replication.
@@ -108,7 +108,7 @@ pub struct PlannedDiskFault {
     pub fault: DiskFault,
 }
 
-impl Schedule {
+impl SimSchedule {
     /// Draws a schedule.
     pub fn draw(seed: u64) -> Self {
         let mut dice = Dice::of(seed, "schedule", 0);

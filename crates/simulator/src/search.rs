@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::process::lock;
-use crate::schedule::Schedule;
+use crate::schedule::SimSchedule;
 use crate::world::{Outcome, run};
 
 /// Largest number of runs that shrinking takes.
@@ -22,7 +22,7 @@ pub struct Searched {
     /// Number of transactions that were acknowledged in them.
     pub acknowledged: u64,
     /// The schedule of the lowest seed that broke a rule, with its outcome.
-    pub broken: Option<(Schedule, Outcome)>,
+    pub broken: Option<(SimSchedule, Outcome)>,
 }
 
 /// Runs the schedules of the seeds from `first` on, at most `count` of them and at most for
@@ -38,7 +38,7 @@ pub fn search(first: u64, count: u64, limit: Duration) -> Searched {
             if nth >= count {
                 return;
             }
-            let schedule = Schedule::draw(first.wrapping_add(nth));
+            let schedule = SimSchedule::draw(first.wrapping_add(nth));
             let outcome = run(&schedule, false);
             let mut found = lock(&found);
             found.runs += 1;
@@ -57,11 +57,11 @@ pub fn search(first: u64, count: u64, limit: Duration) -> Searched {
 }
 
 /// Leaves out parts of a schedule as long as it breaks a rule: faults first, then the rest.
-pub fn shrink(schedule: &Schedule) -> Schedule {
+pub fn shrink(schedule: &SimSchedule) -> SimSchedule {
     let mut runs = 0;
     let mut smallest = schedule.clone();
     let wanted = first_rule(&run(schedule, false));
-    let mut fails = |candidate: &Schedule| {
+    let mut fails = |candidate: &SimSchedule| {
         runs += 1;
         runs <= MAX_SHRINK_RUNS && wanted.is_some() && first_rule(&run(candidate, false)) == wanted
     };
@@ -81,9 +81,9 @@ fn first_rule(outcome: &Outcome) -> Option<String> {
 
 /// Leaves out runs of items of a part, of halved lengths.
 fn shrink_part<T: Clone>(
-    smallest: &mut Schedule,
-    fails: &mut impl FnMut(&Schedule) -> bool,
-    part: impl Fn(&mut Schedule) -> &mut Vec<T>,
+    smallest: &mut SimSchedule,
+    fails: &mut impl FnMut(&SimSchedule) -> bool,
+    part: impl Fn(&mut SimSchedule) -> &mut Vec<T>,
 ) {
     let mut length = part(smallest).len();
     while length > 0 {

@@ -47,7 +47,7 @@ pub struct ServerState {
     pub has_semi_sync: bool,
     /// Number of times that its sessions were ended.
     pub(crate) generation: u64,
-    pub(crate) files: Vec<Arc<BinlogFile>>,
+    pub(crate) files: Vec<Arc<LogFile>>,
     pub(crate) executed: GtidSet,
     pub(crate) purged: GtidSet,
     /// Every transaction since the last reset, in order.
@@ -69,7 +69,7 @@ struct WaitingCommit {
 }
 
 /// A binlog file. It exists as long as a dump thread reads it.
-pub struct BinlogFile {
+pub struct LogFile {
     pub(crate) name: String,
     pub(crate) previous: GtidSet,
     server_id: u32,
@@ -80,7 +80,7 @@ pub struct BinlogFile {
 struct FileState {
     events: Vec<FileEvent>,
     end: u64,
-    next: Option<Arc<BinlogFile>>,
+    next: Option<Arc<LogFile>>,
 }
 
 /// An event of a file.
@@ -94,7 +94,7 @@ pub struct FileEvent {
     pub bytes: Vec<u8>,
 }
 
-impl BinlogFile {
+impl LogFile {
     fn begin(number: u64, server_id: u32, previous: GtidSet) -> Arc<Self> {
         let state = Mutex::new(FileState { end: MAGIC.len() as u64, ..FileState::default() });
         let file = Self { name: format!("binlog.{number:06}"), previous, server_id, state };
@@ -150,7 +150,7 @@ impl SimServer {
             is_stalled: false,
             has_semi_sync: false,
             generation: 0,
-            files: vec![BinlogFile::begin(1, server_id, GtidSet::new())],
+            files: vec![LogFile::begin(1, server_id, GtidSet::new())],
             executed: GtidSet::new(),
             purged: GtidSet::new(),
             log: Vec::new(),
@@ -246,7 +246,7 @@ impl SimServer {
         self.change(|state| {
             let server_id = state.files[0].server_id;
             state.quiet_until = quiet_until;
-            state.files = vec![BinlogFile::begin(1, server_id, GtidSet::new())];
+            state.files = vec![LogFile::begin(1, server_id, GtidSet::new())];
             (state.executed, state.purged) = (GtidSet::new(), GtidSet::new());
             state.log.clear();
             state.pending.clear();
@@ -278,7 +278,7 @@ impl SimServer {
             let server_id = state.files[0].server_id;
             state.uuid = uuid_of(server_id as u8, incarnation);
             state.generation += 1;
-            state.files = vec![BinlogFile::begin(1, server_id, GtidSet::new())];
+            state.files = vec![LogFile::begin(1, server_id, GtidSet::new())];
             self.truth.purge(&executed);
             (state.executed, state.purged) = (executed.clone(), executed);
             state.log.clear();
@@ -403,7 +403,7 @@ impl ServerState {
     fn rotate(&mut self) {
         let Some(last) = self.files.last().cloned() else { return };
         let previous = self.reached();
-        let next = BinlogFile::begin(last.number() + 1, last.server_id, previous);
+        let next = LogFile::begin(last.number() + 1, last.server_id, previous);
         last.push(kind::ROTATE, &binlog_bytes::rotate(&next.name));
         lock(&last.state).next = Some(Arc::clone(&next));
         self.files.push(next);
@@ -418,7 +418,7 @@ impl ServerState {
     /// Cuts the binlog to its first transactions. The others are in the newest file.
     fn cut_log(&mut self, kept: usize) {
         let Some(last) = self.files.pop() else { return };
-        let fresh = BinlogFile::begin(last.number(), last.server_id, last.previous.clone());
+        let fresh = LogFile::begin(last.number(), last.server_id, last.previous.clone());
         let lost: Vec<_> = self.log.drain(kept..).collect();
         let is_lost = |gtid: &Gtid| lost.iter().any(|(other, _)| other == gtid);
         let in_file: Vec<Gtid> = last

@@ -12,7 +12,7 @@ use backstop_types::ids::Endpoint;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 
 use crate::binlog_bytes::{self, ARTIFICIAL_FLAG, kind};
-use crate::server::{BinlogFile, SimServer};
+use crate::server::{LogFile, SimServer};
 
 const SOCKET_BYTES: usize = 64 * 1024;
 /// Period of heartbeats; the archiver asks for the same.
@@ -127,28 +127,46 @@ fn answer(server: &SimServer, sql: &str) -> Vec<String> {
 /// Position of a dump thread.
 struct DumpPosition {
     held: GtidSet,
-    file: Option<Arc<BinlogFile>>,
+    file: Option<Arc<LogFile>>,
     sent: usize,
 }
 
-#[allow(clippy::disallowed_methods, reason = "the simulated time of the runtime")]
 async fn dump(server: &Arc<SimServer>, session: SimSession, request: &[u8]) -> io::Result<()> {
     let SimSession { read, mut write, is_semi_sync } = session;
     let held = binlog_bytes::decode_set(request.get(22..).unwrap_or_default()).unwrap_or_default();
     let ends = request.first().is_some_and(|flags| flags & 1 == 1);
-    let mut number = 1;
-    let mut position = match begin(server, held) {
+    let position = match begin(server, held) {
         Ok(position) => position,
-        Err(why) => return write_packet(&mut write, number, &error_packet(&why)).await,
+        Err(why) => return write_packet(&mut write, 1, &error_packet(&why)).await,
     };
     let receive = receive_acknowledgements(Arc::clone(server), read);
-    let send = async {
+    let sender = DumpSender { position, write, is_semi_sync, number: 1 };
+    tokio::select! {
+        biased;
+        () = receive => Ok(()),
+        sent = sender.send(server, ends) => sent,
+    }
+}
+
+/// Sending side of a dump thread.
+struct DumpSender {
+    position: DumpPosition,
+    write: WriteHalf<DuplexStream>,
+    is_semi_sync: bool,
+    /// Number of the next packet.
+    number: u8,
+}
+
+impl DumpSender {
+    /// Sends what is in the binlog, and what follows unless the dump `ends` there.
+    #[allow(clippy::disallowed_methods, reason = "the simulated time of the runtime")]
+    async fn send(mut self, server: &SimServer, ends: bool) -> io::Result<()> {
         let mut due = tokio::time::Instant::now() + HEARTBEAT_PERIOD;
         loop {
             let changed = server.changed.notified();
             unless_stalled(server).await;
-            let mut events = next_events(&mut position);
-            if events.is_empty() && has_lost_its_file(server, &position) {
+            let mut events = next_events(&mut self.position);
+            if events.is_empty() && has_lost_its_file(server, &self.position) {
                 return Ok(());
             }
             if events.is_empty() && !ends {
@@ -157,24 +175,25 @@ async fn dump(server: &Arc<SimServer>, session: SimSession, request: &[u8]) -> i
                         pause(server).await;
                         continue;
                     }
-                    Err(_) => events.push((heartbeat(&position), false)),
+                    Err(_) => events.push((heartbeat(&self.position), false)),
                 }
             }
             for (event, asks) in events {
-                let head: &[u8] = if is_semi_sync { &[0, ACKNOWLEDGEMENT, u8::from(asks)] } else { &[0] };
-                write_packet(&mut write, number, &[head, &event].concat()).await?;
-                number = number.wrapping_add(1);
+                let head: &[u8] =
+                    if self.is_semi_sync { &[0, ACKNOWLEDGEMENT, u8::from(asks)] } else { &[0] };
+                self.packet(&[head, &event].concat()).await?;
             }
             if ends {
-                return write_packet(&mut write, number, EOF_PACKET).await;
+                return self.packet(EOF_PACKET).await;
             }
             due = tokio::time::Instant::now() + HEARTBEAT_PERIOD;
         }
-    };
-    tokio::select! {
-        biased;
-        () = receive => Ok(()),
-        sent = send => sent,
+    }
+
+    async fn packet(&mut self, payload: &[u8]) -> io::Result<()> {
+        write_packet(&mut self.write, self.number, payload).await?;
+        self.number = self.number.wrapping_add(1);
+        Ok(())
     }
 }
 

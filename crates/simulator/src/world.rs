@@ -16,7 +16,7 @@ use crate::fork::Fork;
 use crate::keeper::{BackupLedger, KeeperActor};
 use crate::oracle::Oracle;
 use crate::process::{Machine, Process, lock};
-use crate::schedule::{ARCHIVERS, Acknowledge, Action, KEEPERS, SERVERS, Schedule};
+use crate::schedule::{ARCHIVERS, Acknowledge, Action, KEEPERS, SERVERS, SimSchedule};
 use crate::server::SimServer;
 use crate::store::{RequestFault, StoreWorld};
 use crate::trace::Trace;
@@ -69,7 +69,7 @@ pub struct World {
 }
 
 /// Runs a schedule. `verbose`: the outcome has the events as text.
-pub fn run(schedule: &Schedule, verbose: bool) -> Outcome {
+pub fn run(schedule: &SimSchedule, verbose: bool) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     // The operations of keepers stay on this thread.
     tokio::task::LocalSet::new().block_on(&runtime.unwrap(), async {
@@ -81,15 +81,10 @@ pub fn run(schedule: &Schedule, verbose: bool) -> Outcome {
 }
 
 impl World {
-    fn new(schedule: &Schedule, trace: Arc<Trace>) -> Arc<Self> {
+    fn new(schedule: &SimSchedule, trace: Arc<Trace>) -> Arc<Self> {
         let truth = Arc::new(Truth::default());
         let store = StoreWorld::new(Arc::clone(&trace));
-        let servers: Vec<_> =
-            (0..SERVERS).map(|number| SimServer::new(0xaa + number as u8 * 0x11, &trace, &truth)).collect();
-        servers[0].state().is_primary = true;
-        for server in &servers {
-            server.state().has_semi_sync = schedule.acknowledge != Acknowledge::Nothing;
-        }
+        let servers = servers(schedule, &trace, &truth);
         let around = Surroundings {
             store: &store,
             servers: &servers,
@@ -99,17 +94,11 @@ impl World {
         };
         let archivers = (0..ARCHIVERS).map(|number| actor(schedule, &around, number)).collect();
         let observer = Process::start(&Machine::new("observer"), 1, Dice::new(schedule.seed), &trace);
-        let shard = "orders".parse().unwrap();
-        let oracle = Arc::new(Oracle::new(&store, &truth, &trace, observer.host(), &shard));
+        let oracle = Arc::new(Oracle::new(&store, &truth, &trace, observer.host()));
         let ledger = Arc::new(BackupLedger::default());
-        let keepers = if schedule.keeps { 0..KEEPERS } else { 0..0 };
-        let keepers = keepers.map(|number| {
-            let faults = request_faults(schedule, ARCHIVERS + number);
-            KeeperActor::new(&format!("keeper{number}"), schedule.seed, &store, &ledger, faults)
-        });
-        let keepers = keepers.collect();
-        let (acknowledge, incarnation) = (schedule.acknowledge, Default::default());
-        let (seed, checked) = (schedule.seed, Default::default());
+        let keepers = keepers(schedule, &store, &ledger);
+        let acknowledge = schedule.acknowledge;
+        let (incarnation, checked, seed) = (AtomicU8::new(0), AtomicU64::new(0), schedule.seed);
         let world = Arc::new(Self {
             trace,
             truth,
@@ -134,7 +123,7 @@ impl World {
     }
 
     #[allow(clippy::disallowed_methods, reason = "the simulated time of the runtime")]
-    async fn run(self: &Arc<Self>, schedule: &Schedule) {
+    async fn run(self: &Arc<Self>, schedule: &SimSchedule) {
         let end = watch::Sender::new(false);
         let mut services: Vec<JoinHandle<()>> = Vec::new();
         for archiver in &self.archivers {
@@ -365,6 +354,12 @@ impl World {
                 archiver(number).disk.set_gone(true);
                 self.after(for_ms, move |world| world.archivers[number as usize].disk.set_gone(false));
             }
+            _ => self.act_on_store(action),
+        }
+    }
+
+    fn act_on_store(self: &Arc<Self>, action: &Action) {
+        match *action {
             Action::KillKeeper { keeper } => {
                 if let Some(keeper) = self.keepers.get(keeper as usize) {
                     keeper.kill();
@@ -442,13 +437,36 @@ impl World {
     }
 }
 
+fn servers(schedule: &SimSchedule, trace: &Arc<Trace>, truth: &Arc<Truth>) -> Vec<Arc<SimServer>> {
+    let servers: Vec<_> =
+        (0..SERVERS).map(|number| SimServer::new(0xaa + number as u8 * 0x11, trace, truth)).collect();
+    servers[0].state().is_primary = true;
+    for server in &servers {
+        server.state().has_semi_sync = schedule.acknowledge != Acknowledge::Nothing;
+    }
+    servers
+}
+
+fn keepers(
+    schedule: &SimSchedule,
+    store: &Arc<StoreWorld>,
+    ledger: &Arc<BackupLedger>,
+) -> Vec<Arc<KeeperActor>> {
+    let numbers = if schedule.keeps { 0..KEEPERS } else { 0..0 };
+    let keeper = |number| {
+        let faults = request_faults(schedule, ARCHIVERS + number);
+        KeeperActor::new(&format!("keeper{number}"), schedule.seed, store, ledger, faults)
+    };
+    numbers.map(keeper).collect()
+}
+
 /// Returns the faults of a client's requests, by their numbers.
-fn request_faults(schedule: &Schedule, client: u64) -> BTreeMap<u64, RequestFault> {
+fn request_faults(schedule: &SimSchedule, client: u64) -> BTreeMap<u64, RequestFault> {
     let planned = schedule.requests.iter().filter(|planned| planned.client == client);
     planned.map(|planned| (planned.request, planned.fault)).collect()
 }
 
-fn actor(schedule: &Schedule, around: &Surroundings<'_>, number: u64) -> Arc<ArchiverActor> {
+fn actor(schedule: &SimSchedule, around: &Surroundings<'_>, number: u64) -> Arc<ArchiverActor> {
     let requests = request_faults(schedule, number);
     let calls = schedule.calls.iter().filter(|planned| planned.archiver == number);
     let calls = calls.map(|planned| (planned.call, planned.fault)).collect();

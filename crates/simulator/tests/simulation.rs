@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstop_simulator::schedule::Schedule;
+use backstop_simulator::schedule::SimSchedule;
 use backstop_simulator::search::{search, shrink};
 use backstop_simulator::world::{Outcome, run};
 
@@ -24,7 +24,7 @@ fn fresh_seed() -> u64 {
     uuid::Uuid::new_v4().as_u64_pair().0 >> 16
 }
 
-fn report(schedule: &Schedule, outcome: &Outcome) -> String {
+fn report(schedule: &SimSchedule, outcome: &Outcome) -> String {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let file = folder.join(format!("schedule-{}.json", schedule.seed));
     let shrunk = shrink(schedule);
@@ -63,7 +63,7 @@ fn archive_keeps_every_acknowledged_commit() {
 fn equal_schedules_give_equal_traces() {
     let first = number("BACKSTOP_SEED").unwrap_or(1);
     for seed in first..first + REPEATED_SEEDS {
-        let schedule = Schedule::draw(seed);
+        let schedule = SimSchedule::draw(seed);
         let (one, other) = (run(&schedule, false), run(&schedule, false));
         assert_eq!(one, other, "seed {seed}");
     }
@@ -78,7 +78,7 @@ fn recorded_schedules_break_no_rule() {
     let paths = chosen.map_or_else(|| recorded().collect(), |path| vec![path]);
     assert!(!paths.is_empty(), "no schedule was recorded");
     for path in paths {
-        let schedule: Schedule = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let schedule: SimSchedule = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         let outcome = run(&schedule, std::env::var_os("BACKSTOP_TRACE").is_some());
         eprintln!("{}", outcome.lines.join("\n"));
         assert_eq!(outcome.failures, [] as [String; 0], "{}", path.display());
