@@ -117,7 +117,7 @@ impl SimSchedule {
             1..=6 => Acknowledge::Store,
             _ => Acknowledge::Spool,
         };
-        let length = 20_000 + dice.below(60_000);
+        let length = 15_000 + dice.below(40_000);
         let mut steps = draw_commits(&mut dice, length);
         let faults = dice.below(9);
         for _ in 0..faults {

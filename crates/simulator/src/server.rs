@@ -203,18 +203,19 @@ impl SimServer {
 
     /// Applies what another server has and this one lacks, up to `limit` transactions.
     pub fn replicate(&self, source: &Self, limit: usize) {
-        let (log, purged, is_up) = {
+        let executed = self.state().executed.clone();
+        let missing: Vec<(Gtid, Content)> = {
             let source = source.state();
-            (source.log.clone(), source.purged.clone(), source.is_up)
+            if !source.is_up || !source.purged.is_subset_of(&executed) {
+                return;
+            }
+            let missing = source.log.iter().filter(|(gtid, _)| !executed.contains(gtid));
+            missing.take(limit).cloned().collect()
         };
         let now = self.trace.now();
         self.change(|state| {
-            if !state.is_up || !is_up || !purged.is_subset_of(&state.executed) {
-                return;
-            }
-            let missing = log.iter().filter(|(gtid, _)| !state.executed.contains(gtid));
-            for (gtid, content) in missing.take(limit).cloned().collect::<Vec<_>>() {
-                state.write(&gtid, &content, now);
+            if state.is_up {
+                missing.iter().for_each(|(gtid, content)| state.write(gtid, content, now));
             }
         });
     }

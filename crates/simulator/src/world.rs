@@ -30,9 +30,9 @@ const FOREIGN: &str = "shares no transaction with the archive";
 const STOP_LIMIT: Duration = Duration::from_secs(120);
 /// Simulated time between two checks at acknowledgements, in milliseconds. The first acknowledgement
 /// after it is checked at its very moment.
-const CHECK_INTERVAL: u64 = 250;
+const CHECK_INTERVAL: u64 = 1_000;
 /// The same for checks in a fork.
-const FORK_INTERVAL: u64 = 5_000;
+const FORK_INTERVAL: u64 = 10_000;
 /// Interval at which replicas apply and waits are given up, in milliseconds.
 const REPLICATION_INTERVAL: u64 = 400;
 /// Most transactions that a replica applies at once.
