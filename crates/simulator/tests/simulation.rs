@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use backstop_host::Host;
 use backstop_simulator::schedule::SimSchedule;
 use backstop_simulator::search::{search, shrink};
 use backstop_simulator::world::{Outcome, run};
@@ -21,7 +22,7 @@ fn number(variable: &str) -> Option<u64> {
 
 /// Returns the seed from which an unguided search begins: another one each time.
 fn fresh_seed() -> u64 {
-    uuid::Uuid::new_v4().as_u64_pair().0 >> 16
+    Host::system().random.number().unwrap() >> 16
 }
 
 fn report(schedule: &SimSchedule, outcome: &Outcome) -> String {
