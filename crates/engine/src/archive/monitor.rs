@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use super::archiver::{Archiver, Shared};
 use super::binlog_source::ChosenSource;
 use super::queue::AckPosition;
-use super::stream_position::{self, SourcePosition, StreamPosition};
+use super::stream_position::{self, IdleStream, SourcePosition, StreamPosition};
 
 /// Delay before the first poll of the source's position; [`SOURCE_POLL_INTERVAL`] applies after it.
 const FIRST_SOURCE_POLL_DELAY: Duration = Duration::from_millis(500);
@@ -27,6 +27,10 @@ const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
 /// Age of an unarchived transaction at which an alert is raised.
 const LATE_ARCHIVE_ALERT_AFTER: Duration = Duration::from_secs(5);
 
+/// Heartbeats of a position that the source had left before: its stream stands in a deleted file. The
+/// first one may have been on its way.
+const MAX_STALE_HEARTBEATS: u64 = 2;
+
 /// Monitor of one stream.
 pub(super) struct Monitor<'a> {
     archiver: &'a Archiver<'a>,
@@ -38,13 +42,15 @@ pub(super) struct Monitor<'a> {
     unanswered: u32,
     /// GTID set of the primary at a moment, until the archive contains it.
     had: Option<(DateTime<Utc>, GtidSet)>,
+    /// Heartbeats when the source was first seen at another position than they name.
+    stale: Option<IdleStream>,
 }
 
 impl<'a> Monitor<'a> {
     /// `reached` are all transactions of the source when the stream was begun.
     pub(super) fn new(archiver: &'a Archiver<'a>, source: &'a ChosenSource<'a>, reached: &GtidSet) -> Self {
         let archived = reached.intersect(&archiver.shared.queue.archived().gtids);
-        Self { archiver, source, session: None, archived, unanswered: 0, had: None }
+        Self { archiver, source, session: None, archived, unanswered: 0, had: None, stale: None }
     }
 
     /// Returns when another server should be streamed from, or the same one again because its
@@ -92,7 +98,8 @@ impl<'a> Monitor<'a> {
         self.unanswered = 0;
         alerts.clear("source poll");
         let archived = &queue.archived().gtids;
-        if let Some(why) = asked.misfit(&streamed).or_else(|| asked.lost(&self.archived)) {
+        let misfit = asked.misfit(&streamed).or_else(|| asked.lost(&self.archived));
+        if let Some(why) = misfit.or_else(|| self.stands_still(&streamed, &asked)) {
             return Some(why);
         }
         self.archived = asked.reached.intersect(archived);
@@ -108,15 +115,38 @@ impl<'a> Monitor<'a> {
         None
     }
 
-    /// Returns the source's position if everything before it is durable: the stream is there, or
-    /// the archive has all of the source's transactions from other servers. After a failover that
-    /// includes commits that wait for an acknowledgement, which the previous primary had replicated
-    /// and which this stream therefore leaves out.
+    /// Returns the source's position if everything before it is durable: the stream is there, or it
+    /// passed over transactions that the archive has from other servers. After a failover these
+    /// include commits that wait for an acknowledgement, which the previous primary had replicated.
     fn durable_place(&self, streamed: &StreamPosition, asked: SourcePosition) -> Option<BinlogPosition> {
         self.archiver.ack()?;
         let archived = &self.archiver.shared.queue.archived().gtids;
         let is_streamed = asked.is_at(streamed) && self.is_durable(streamed);
-        (is_streamed || asked.reached.is_subset_of(archived)).then_some(asked.place)?
+        let is_idle = streamed.idle.as_ref().is_some_and(|idle| asked.place.as_ref() == Some(&idle.at));
+        (is_streamed || (is_idle && asked.reached.is_subset_of(archived))).then_some(asked.place)?
+    }
+
+    /// Returns the reason why a stream that is alive will never send anything: the binlog was reset,
+    /// and has passed the streamed position again before the source was asked.
+    fn stands_still(&mut self, streamed: &StreamPosition, asked: &SourcePosition) -> Option<String> {
+        let (Some(idle), Some(place)) = (&streamed.idle, &asked.place) else {
+            self.stale = None;
+            return None;
+        };
+        match &self.stale {
+            _ if idle.at == *place => self.stale = None,
+            Some(first) if first.at == idle.at => {
+                let stale = idle.heartbeats.saturating_sub(first.heartbeats) >= MAX_STALE_HEARTBEATS;
+                return stale.then(|| {
+                    format!(
+                        "it writes {} at {}, and its stream stands still in {} at {}",
+                        place.file, place.offset, idle.at.file, idle.at.offset
+                    )
+                });
+            }
+            _ => self.stale = Some(idle.clone()),
+        }
+        None
     }
 
     async fn ask(&mut self) -> Result<SourcePosition> {

@@ -6,7 +6,9 @@
 //!
 //! Bytes are written at fixed offsets: a retry overwrites the rest of a failed write and never
 //! appends to it. A file that exists already may belong to another segment or hold acknowledged
-//! transactions: then `+1`, `+2`, … is added to the name.
+//! transactions, and a source that was reset begins the same segment again: `+1`, `+2`, … is added to
+//! the names of all but the first file of a process. The tasks that archive and acknowledge know
+//! files by their paths, so no path is used twice.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -38,6 +40,8 @@ pub(super) struct Spool {
     previous: GtidSet,
     /// The last segment of each server.
     finished: Vec<Segment>,
+    /// Number of names that were tried for files.
+    names: u64,
 }
 
 struct OpenSpoolFile {
@@ -60,7 +64,7 @@ impl Spool {
             .failed(format!("cannot create the spool {}", dir.display()))
             .map_err(|error| error.hint("create it for Backstop's user, or set snapshot.work_dir"))?;
         let (dir, previous) = (dir.to_owned(), GtidSet::new());
-        Ok(Self { dir, queue, disk, open: None, previous, finished: Vec::new() })
+        Ok(Self { dir, queue, disk, open: None, previous, finished: Vec::new(), names: 0 })
     }
 
     /// Abandons the current segment. Its published chunks stay in the queue.
@@ -70,25 +74,22 @@ impl Spool {
     }
 
     /// Creates a file for a segment.
-    fn create(&self, source: ServerUuid, file: &str, start: u64) -> Result<(Box<dyn DiskFile>, PathBuf)> {
-        let name = format!("{source}.{file}.{start:012}");
-        let mut path = self.dir.join(&name);
-        for attempt in 1_u64.. {
+    fn create(&mut self, source: ServerUuid, file: &str, start: u64) -> Result<(Box<dyn DiskFile>, PathBuf)> {
+        loop {
+            let mut name = format!("{source}.{file}.{start:012}");
+            if self.names > 0 {
+                name.push_str(&format!("+{}", self.names));
+            }
+            self.names += 1;
+            let path = self.dir.join(name);
             match self.disk.create(&path) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    path = self.dir.join(format!("{name}+{attempt}"));
-                }
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 created => {
-                    return Ok((
-                        created
-                            .failed(format!("cannot create {}", path.display()))
-                            .map_err(spool_full_hint)?,
-                        path,
-                    ));
+                    let created = created.failed(format!("cannot create {}", path.display()));
+                    return Ok((created.map_err(spool_full_hint)?, path));
                 }
             }
         }
-        Err(Error::failed(format!("cannot create {}: too many files have this name", path.display())))
     }
 
     /// Returns the last segment of each server that was written.

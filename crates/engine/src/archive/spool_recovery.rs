@@ -189,14 +189,25 @@ enum ChunkFate {
     Nowhere,
 }
 
-/// True if the archive has these bytes of this file.
+/// True if the archive has these bytes of this file. After a reset the server uses the names of files
+/// and the numbers of transactions again: only the commit times tell the old file from the new one.
 fn is_archived(archive: &Archive, piece: &Segment) -> bool {
     archive.segments.iter().any(|stored| {
         (stored.source, &stored.file) == (piece.source, &piece.file)
             && stored.start <= piece.start
             && piece.end <= stored.end
             && piece.gtids.is_subset_of(&stored.gtids)
+            && encloses(stored, piece)
     })
+}
+
+/// True if a piece was committed between the first and the last commit of a segment.
+fn encloses(stored: &Segment, piece: &Segment) -> bool {
+    match (stored.committed, piece.committed) {
+        (Some((first, last)), Some((from, to))) => first <= from && to <= last,
+        (_, None) => true,
+        (None, Some(_)) => false,
+    }
 }
 
 fn overlaps(last: &Segment, piece: &Segment) -> bool {

@@ -15,10 +15,9 @@ use super::config::ArchiveUntil;
 use super::gtid_divergence::SourceComparison;
 use super::monitor::{Monitor, alert_unfit_source};
 use super::refetch::Refetch;
-use super::spool_journal;
 use super::stream_reader::{StreamEnd, StreamReader};
 use super::stream_state::{Retries, StreamState};
-use super::upload::remove_spool_file;
+use super::upload::{has_journal, remove_spool_file};
 use crate::report::{ArchiveReport, ArchivedFork, ArchivedGap};
 
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
@@ -286,7 +285,8 @@ impl<'a> StreamLoop<'a> {
         archiver.shared.semi_sync_ack.connect(from.server_uuid, acknowledger).await;
         let begun = archiver.monotonic();
         let before = archiver.shared.queue.counts().published;
-        let reader = StreamReader { archiver, source: from.server_uuid, stream, segmenter, spool };
+        let reader =
+            StreamReader { archiver, source: from.server_uuid, stream, segmenter, spool, idle: None };
         let ended = tokio::select! {
             // The monitor first: a source that always has more events would use up the share of
             // this task, and the monitor would never see a new primary.
@@ -341,7 +341,7 @@ impl<'a> StreamLoop<'a> {
         archiver.shared.queue.archive_holds(self.state.held.as_ref());
         for path in archiver.shared.queue.restart() {
             let disk = &*archiver.shared.disk;
-            if !disk.exists(&spool_journal::journal_path(&path)) {
+            if !has_journal(disk, &path) {
                 remove_spool_file(disk, &path);
             }
         }

@@ -20,6 +20,25 @@ pub(super) struct StreamPosition {
     pub(super) held: GtidSet,
     /// Number of transactions that had been published at this position.
     pub(super) published: u64,
+    /// Heartbeats since the last event; `None`: an event came last.
+    pub(super) idle: Option<IdleStream>,
+}
+
+/// Heartbeats without an event in between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct IdleStream {
+    /// Position up to which the source has sent everything, by its heartbeats.
+    pub(super) at: BinlogPosition,
+    /// Number of heartbeats with this position.
+    pub(super) heartbeats: u64,
+}
+
+impl IdleStream {
+    /// Counts a heartbeat after those before it.
+    pub(super) fn after(before: Option<Self>, at: BinlogPosition) -> Self {
+        let heartbeats = before.filter(|before| before.at == at).map_or(0, |before| before.heartbeats);
+        Self { at, heartbeats: heartbeats + 1 }
+    }
 }
 
 /// Stream position, shared between the reader and the monitor.
@@ -28,10 +47,10 @@ pub(super) struct SharedStreamPosition(Mutex<Option<StreamPosition>>);
 
 impl SharedStreamPosition {
     /// Records that the stream was read up to here.
-    pub(super) fn advance(&self, segmenter: &Segmenter, published: u64) {
+    pub(super) fn advance(&self, segmenter: &Segmenter, published: u64, idle: Option<IdleStream>) {
         let place =
             segmenter.position().map(|(file, offset)| BinlogPosition { file: file.to_owned(), offset });
-        self.set(Some(StreamPosition { place, held: segmenter.held().clone(), published }));
+        self.set(Some(StreamPosition { place, held: segmenter.held().clone(), published, idle }));
     }
 
     /// Clears the position: nothing is streamed.

@@ -11,6 +11,7 @@ use backstop_types::progress::{Progress, ProgressUnit};
 
 use super::archiver::Archiver;
 use super::spool::Spool;
+use super::stream_position::IdleStream;
 
 /// Size at which a segment is sealed, in bytes.
 const MAX_SEGMENT_BYTES: u64 = 64 << 20;
@@ -28,6 +29,8 @@ pub(super) struct StreamReader<'a> {
     pub(super) stream: EventStream,
     pub(super) segmenter: &'a mut Segmenter,
     pub(super) spool: &'a mut Spool,
+    /// Heartbeats since the last event.
+    pub(super) idle: Option<IdleStream>,
 }
 
 /// Reason why reading ended, other than an error.
@@ -77,6 +80,9 @@ impl StreamReader<'_> {
     /// Records a step of the segmenter; `Some`: the stream ends with it.
     fn take(&mut self, step: SegmenterStep) -> Result<Option<StreamEnd>> {
         let queue = &self.archiver.shared.queue;
+        if !matches!(step, SegmenterStep::Quiet | SegmenterStep::Heartbeat { .. }) {
+            self.idle = None;
+        }
         match step {
             SegmenterStep::Quiet => {
                 queue.set_busy_source(false);
@@ -86,9 +92,11 @@ impl StreamReader<'_> {
             SegmenterStep::Refused(error) => return Ok(Some(StreamEnd::Refused(error))),
             SegmenterStep::Hole { previous } => return Ok(Some(StreamEnd::Hole(previous))),
             SegmenterStep::Heartbeat { file, offset } => {
+                let at = BinlogPosition { file, offset };
                 queue.set_busy_source(false);
+                self.idle = Some(IdleStream::after(self.idle.take(), at.clone()));
                 self.publish()?;
-                self.note_heartbeat(&BinlogPosition { file, offset });
+                self.note_heartbeat(&at);
             }
             SegmenterStep::File(_) => {}
             SegmenterStep::Transaction { gtid, end, committed, .. } => {
@@ -140,7 +148,7 @@ impl StreamReader<'_> {
     fn publish(&mut self) -> Result<()> {
         self.publish_whole()?;
         let published = self.archiver.shared.queue.counts().published;
-        self.archiver.stream_position.advance(self.segmenter, published);
+        self.archiver.stream_position.advance(self.segmenter, published, self.idle.clone());
         Ok(())
     }
 

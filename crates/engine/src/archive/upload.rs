@@ -255,15 +255,32 @@ fn hash(file: &dyn DiskFile) -> io::Result<blake3::Hash> {
     Ok(hasher.finalize())
 }
 
-/// Removes a file of the spool, with its journal.
+/// Removes a file of the spool, with its copies and journals.
 pub(super) fn remove_spool_file(disk: &dyn Disk, path: &Path) {
-    let mut all = vec![path.to_owned()];
-    all.extend((1..).map(|number| copy_of(path, number)).take_while(|copy| disk.exists(copy)));
-    for path in all.into_iter().flat_map(|path| [spool_journal::journal_path(&path), path]) {
+    for path in
+        with_copies(disk, path).into_iter().flat_map(|path| [spool_journal::journal_path(&path), path])
+    {
         if let Err(error) = disk.remove(&path)
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!("cannot remove {}: {error}", path.display());
         }
     }
+}
+
+/// True if transactions may have been acknowledged from a file of the spool or a copy of it.
+pub(super) fn has_journal(disk: &dyn Disk, path: &Path) -> bool {
+    with_copies(disk, path).iter().any(|path| disk.exists(&spool_journal::journal_path(path)))
+}
+
+/// Returns the path of a file of the spool, and those of its copies. Copies without a durable byte
+/// are removed, so a number may be missing between two others.
+fn with_copies(disk: &dyn Disk, path: &Path) -> Vec<PathBuf> {
+    let mut all = vec![path.to_owned()];
+    let copies = path.parent().and_then(|folder| disk.list(folder).ok()).unwrap_or_default();
+    let begin = copy_of(path, 1).to_string_lossy().trim_end_matches('1').to_owned();
+    all.extend(copies.into_iter().filter(|copy| {
+        copy.to_string_lossy().strip_prefix(&begin).is_some_and(|number| number.parse::<u64>().is_ok())
+    }));
+    all
 }

@@ -42,6 +42,14 @@ impl JournalEntry {
         let number = replaces.first().copied().unwrap_or(self.number);
         Some(facts.clone().stored(number, SegmentState::Sealed, object))
     }
+
+    /// Returns the numbers of the entries that it replaces.
+    pub(crate) fn replaces(&self) -> &[u64] {
+        match &self.what {
+            EntryKind::Sealed { replaces, .. } => replaces,
+            EntryKind::Lease | EntryKind::Timeline(_) | EntryKind::Tail(_) => &[],
+        }
+    }
 }
 
 /// Event of an entry.

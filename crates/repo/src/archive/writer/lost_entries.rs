@@ -1,5 +1,7 @@
 //! Detects entries that a store accepted and lost while the archiver runs, and stores them again.
 
+use std::collections::BTreeSet;
+
 use backstop_types::archive::{Segment, SegmentHash};
 use backstop_types::error::{Error, Result};
 use object_store::PutMode;
@@ -43,7 +45,8 @@ impl ArchiveWriter {
     /// Returns the missing entries behind the newest index, with one list request.
     ///
     /// # Errors
-    /// Returns the store's error.
+    /// Returns the store's error; [`Kind::Held`](backstop_types::error::ErrorKind::Held) if another
+    /// archiver has appended since: it may have replaced and removed entries of this one.
     pub async fn lost(&self) -> Result<Vec<LostEntry>> {
         let journal = &self.reader.journal;
         let (rolled, before) = {
@@ -56,9 +59,22 @@ impl ArchiveWriter {
             return Ok(Vec::new());
         }
         let there = journal.numbers_after(rolled).await?;
-        // Entries that were replaced in between are no longer among them.
+        let newest = self.newest().await;
+        if let Some(next) = there.range(newest + 1..).next() {
+            // The answer to an own append may have been lost.
+            let stored = journal.entry(*next).await.map_err(Error::from)?;
+            return if stored.entry.lease == self.lease.number {
+                Ok(Vec::new())
+            } else {
+                Err(journal.superseded())
+            };
+        }
+        // Entries that were replaced in between are no longer among them, or, if their removal failed
+        // half way, are named by the entry that replaced them.
         let state = self.state.lock().await;
-        let lost = before.iter().filter(|number| !there.contains(number));
+        let replaced: BTreeSet<u64> =
+            state.contents.entries.values().flat_map(|stored| stored.entry.replaces()).copied().collect();
+        let lost = before.iter().filter(|number| !there.contains(number) && !replaced.contains(number));
         let lost = lost.filter_map(|number| state.contents.entries.get(number));
         Ok(lost.map(|stored| LostEntry { stored: stored.clone() }).collect())
     }
