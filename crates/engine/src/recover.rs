@@ -239,6 +239,9 @@ async fn run_steps(recovery: &Recovery<'_>, steps: &mut Steps<'_>) -> Result<Rec
     let lap = Stopwatch::start(recovery.ctx);
     steps.once("materialise", write_datadir(recovery, &manifest)).await?;
     seconds.materialise = lap.seconds();
+    if !steps.is_done("hand_over") {
+        preflight::folders_on_volumes(recovery, &manifest)?;
+    }
     steps.once("configure", option_file::configure(recovery, &manifest, &decided)).await?;
 
     let lap = Stopwatch::start(recovery.ctx);

@@ -61,19 +61,27 @@ pub(crate) async fn add(plain_store: &EncryptedStore, key: &RepoKey, data: &Data
     Ok(())
 }
 
-/// Removes both copies of the data key that the key of this id wraps.
+/// Removes both copies of the data key that the key of this id wraps. Twice: between the two, a run
+/// that uses the key may have stored the first again.
 pub(crate) async fn remove(plain_store: &EncryptedStore, id: &str) -> Result<()> {
-    for place in wrapped_keys(id) {
-        plain_store.delete(&place).await?;
+    for place in wrapped_keys(id).iter().chain(&wrapped_keys(id)) {
+        plain_store.delete(place).await?;
     }
     Ok(())
 }
 
-/// Stores the missing or damaged copies of a wrapped key again. Returns the restored objects.
+/// Stores the missing or damaged copy of a wrapped key again, if one is left: without any, the key
+/// may have been removed in the meantime. Returns the restored objects.
 pub(crate) async fn mend(plain_store: &EncryptedStore, key: &RepoKey, data: &DataKey) -> Result<Vec<String>> {
     let mut mended = Vec::new();
-    for place in wrapped_keys(&key_id(key)) {
-        match unwrap_at(plain_store, &place, key).await {
+    let places = wrapped_keys(&key_id(key));
+    let [first, spare] = places.each_ref().map(|place| unwrap_at(plain_store, place, key));
+    let (first, spare) = futures::join!(first, spare);
+    if [&first, &spare].iter().all(|read| matches!(read, Err(ObjectError::Missing { .. }))) {
+        return Ok(mended);
+    }
+    for (place, read) in places.into_iter().zip([first, spare]) {
+        match read {
             Ok(_) => continue,
             Err(ObjectError::Store(error)) => return Err(error),
             Err(ObjectError::Missing { .. }) => _ = create(plain_store, &place, key, data).await?,
@@ -292,6 +300,28 @@ mod tests {
         let error = Error::from(wrapped_at(&plain_store, &places[0]).await.unwrap_err());
         assert!(error.kind == ErrorKind::Damaged && error.message.contains("at most 1048576"), "{error}");
         assert!(opened(&store, &key("01")).await.is_ok(), "the other copy is there");
+    }
+
+    #[tokio::test]
+    async fn run_that_is_under_way_brings_no_removed_key_back() {
+        let (store, _) = made().await;
+        let running = opened(&store, &key("01")).await.unwrap();
+        opened(&store, &key("01")).await.unwrap().rotate_key(&key("02")).await.unwrap();
+        claim(&running).await;
+        assert_eq!(intact(&store, &key("02")).await, [(key_id(&key("02")), 2)]);
+    }
+
+    #[tokio::test]
+    async fn two_keys_that_remove_each_other_leave_one() {
+        let (store, _) = made().await;
+        let first = opened(&store, &key("01")).await.unwrap();
+        first.add_key(&key("02")).await.unwrap();
+        let second = opened(&store, &key("02")).await.unwrap();
+        first.remove_key(&key_id(&key("02"))).await.unwrap();
+        // As if it had looked before the first removal.
+        remove(&EncryptedStore::plain(store.clone(), Host::system()), &key_id(&key("01"))).await.unwrap();
+        second.add_key(&key("02")).await.unwrap();
+        assert!(opened(&store, &key("02")).await.is_ok());
     }
 
     #[tokio::test]

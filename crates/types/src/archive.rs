@@ -158,7 +158,8 @@ pub struct ArchiverHeartbeat {
     pub at: DateTime<Utc>,
     /// The server it streams from; `None` while no server is usable.
     pub source: Option<ServerUuid>,
-    /// All transactions of the timeline that are stored.
+    /// All transactions of the timeline that are stored, and those before its beginning or in its
+    /// gaps.
     pub archived: GtidSet,
     /// Time, by the archiver's clock, up to which every commit of the source is stored. It advances
     /// even without commits. `None`: the archiver may not have everything.

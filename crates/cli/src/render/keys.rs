@@ -58,7 +58,10 @@ impl RenderText for KeyCheckReport {
             out.line(out.colors.good("Each key has both copies."));
         } else {
             out.line(out.colors.bad("A copy is lost."));
-            out.next(&["make a backup with that key configured, which stores the copy again".to_owned()]);
+            out.next(&[
+                "make a backup with that key configured, which stores the copy again".to_owned(),
+                "backstop key remove ID     if the key was to be removed".to_owned(),
+            ]);
         }
     }
 }

@@ -29,7 +29,7 @@ const LATE_ARCHIVE_ALERT_AFTER: Duration = Duration::from_secs(5);
 
 /// Heartbeats of a position that the source had left before: its stream stands in a deleted file. The
 /// first one may have been on its way.
-const MAX_STALE_HEARTBEATS: u64 = 2;
+const MAX_STALE_HEARTBEATS: u64 = 8;
 
 /// Monitor of one stream.
 pub(super) struct Monitor<'a> {

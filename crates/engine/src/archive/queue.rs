@@ -94,7 +94,8 @@ pub(super) struct Queue {
 pub(super) struct ArchivedProgress {
     /// Server of the newest archived segment.
     pub(super) source: Option<ServerUuid>,
-    /// All transactions of the timeline that are archived, from whichever server.
+    /// All transactions of the timeline that are archived, from whichever server, and those before
+    /// its beginning or in its gaps.
     pub(super) gtids: GtidSet,
     /// Last moment at which the archive contained everything of its source.
     pub(super) complete_to: Option<DateTime<Utc>>,

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use backstop_config::option_file::quoted;
 use backstop_policy::carried_settings::{
-    CarriedSettings, Certificates, DataFiles, Overrides, carry_settings, data_folders,
+    CarriedSettings, Certificates, DataFiles, Overrides, carry_settings,
 };
 use backstop_policy::plugins::plugin_options;
 use backstop_repo::Manifest;
 use backstop_types::error::{Result, ResultExt};
 use backstop_types::listen_address::ListenAddress;
 
-use super::{DataSource, Recovery, RecoveryDecision, RecoveryRequest, events, layout, tls};
+use super::{DataSource, Recovery, RecoveryDecision, RecoveryRequest, events, layout, preflight, tls};
 use crate::ports::{MysqldStart, ReadOnly};
 
 /// Phase of a recovered server that an option file is for.
@@ -40,10 +40,8 @@ pub(super) async fn configure(
     }
     write(recovery, manifest, decided, Phase::Recovering).await?;
     let Some(user) = &recovery.request.server_user else { return Ok(()) };
-    if let DataSource::Volumes { .. } = recovery.request.data {
-        for folder in data_folders(&manifest.facts.settings) {
-            recovery.mysqld.chown(&folder.path, user).await?;
-        }
+    for folder in preflight::folders_on_volumes(recovery, manifest)? {
+        recovery.mysqld.chown(&folder, user).await?;
     }
     recovery.mysqld.chown(&recovery.request.into, user).await
 }

@@ -58,7 +58,8 @@ async fn check_volume(dir: &Path, mysqld: &dyn MysqldControl) -> Result<()> {
 /// Checks that the directory holds a data directory.
 fn holds_data(dir: &Path) -> Result<()> {
     let data = dir.join("data");
-    if data.join("ibdata1").is_file() {
+    // The system tablespace may be on another volume.
+    if data.join("ibdata1").is_file() || data.join("mysql.ibd").is_file() {
         return Ok(());
     }
     Err(Error::refused(format!("{} is not a MySQL data directory", data.display())).hint(
@@ -67,13 +68,39 @@ fn holds_data(dir: &Path) -> Result<()> {
     ))
 }
 
-/// Checks that the folders outside the data directory in which the source had data files are on
-/// volumes that the operator named: the recovery gives them to the server's user, and their paths
-/// are data of the repository.
-fn check_data_folders(folders: &[DataFolder], mounted: &[PathBuf]) -> Result<()> {
+/// Checks that the volumes of a backup are mounted, and that the folders outside the data directory
+/// in which the source had data files are on them. Returns these folders, without symbolic links.
+/// In every run: the server must not start on a bare mount point, where its crash recovery would
+/// lack the redo log or the binary logs, and change the data.
+pub(super) fn folders_on_volumes(recovery: &Recovery<'_>, manifest: &Manifest) -> Result<Vec<PathBuf>> {
+    let DataSource::Volumes { others } = &recovery.request.data else { return Ok(Vec::new()) };
+    let mut mounted = Vec::new();
+    for mount in others {
+        let place = mount.canonicalize().ok().filter(|place| is_mount_point(place));
+        mounted.push(place.ok_or_else(|| {
+            Error::refused(format!("nothing is mounted at {} (--volume-at)", mount.display()))
+                .hint("mount the volume of the backup where the source had it (docs/aws.md)")
+        })?);
+    }
+    folders_below(&data_folders(&manifest.facts.settings, &recovery.request.own), &mounted)
+}
+
+/// True if a file system is mounted at this path, which has no symbolic links.
+fn is_mount_point(path: &Path) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // Spaces, tabs, line feeds and backslashes are octal there (proc_pid_mountinfo(5)).
+    let octal = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    let plain = |field: &str| octal.iter().fold(field.to_owned(), |text, (from, to)| text.replace(from, to));
+    mounts.lines().filter_map(|line| line.split(' ').nth(4)).any(|field| Path::new(&plain(field)) == path)
+}
+
+/// Returns the folders without symbolic links. Their paths are data of the repository, and the
+/// recovery gives them to the server's user: so they must be below these mount points.
+fn folders_below(folders: &[DataFolder], mounted: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
     for DataFolder { variable, path } in folders {
-        let shown = path.display();
-        if !mounted.iter().any(|mount| path.starts_with(mount)) {
+        let (shown, place) = (path.display(), path.canonicalize().unwrap_or_else(|_| path.clone()));
+        if !mounted.iter().any(|mount| place.starts_with(mount)) {
             return Err(Error::refused(format!(
                 "the backup has data files in {shown} ({variable}), which is on no volume that you named"
             ))
@@ -81,14 +108,15 @@ fn check_data_folders(folders: &[DataFolder], mounted: &[PathBuf]) -> Result<()>
                 "mount the volume of the backup where the source had it, and name its mount point with `--volume-at` (such as `--volume-at {shown}`)"
             )));
         }
-        if !path.is_dir() {
+        if !place.is_dir() {
             return Err(Error::refused(format!(
                 "the backup has data files in {shown} ({variable}), which does not exist"
             ))
             .hint("mount the volume of the backup where the source had it (docs/aws.md)"));
         }
+        found.push(place);
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Checks everything that can be known beforehand, and makes the decisions that must not change on
@@ -96,8 +124,8 @@ fn check_data_folders(folders: &[DataFolder], mounted: &[PathBuf]) -> Result<()>
 pub(super) async fn decide(recovery: &Recovery<'_>, manifest: &Manifest) -> Result<RecoveryDecision> {
     let to_write = match (&manifest.storage, &recovery.request.data) {
         (Storage::Blocks { .. }, DataSource::Repository) => manifest.sizes.data_bytes,
-        (Storage::Ebs { .. }, DataSource::Volumes { others }) => {
-            check_data_folders(&data_folders(&manifest.facts.settings), others)?;
+        (Storage::Ebs { .. }, DataSource::Volumes { .. }) => {
+            folders_on_volumes(recovery, manifest)?;
             0
         }
         (Storage::Ebs { .. }, DataSource::Repository) => {
@@ -227,17 +255,24 @@ mod tests {
     }
 
     #[test]
-    fn data_folders_must_be_on_named_volumes() {
+    fn data_folders_must_be_below_named_mount_points() {
         let dir = tempfile::tempdir().unwrap();
-        let redo = dir.path().join("redo");
-        let folders = [DataFolder { variable: "innodb_log_group_home_dir", path: redo.clone() }];
-        let refused = |mounted: &[PathBuf]| check_data_folders(&folders, mounted).unwrap_err().to_string();
-        assert!(refused(&[]).contains("on no volume that you named"));
-        assert!(refused(&["/somewhere".into()]).contains("on no volume that you named"));
-        assert!(refused(&[redo.clone()]).contains("does not exist"));
+        let base = dir.path().canonicalize().unwrap();
+        let folder = |path: PathBuf| [DataFolder { variable: "innodb_log_group_home_dir", path }];
+        let below = |path: &Path, mounted: &[PathBuf]| folders_below(&folder(path.to_owned()), mounted);
+        let redo = base.join("redo");
+        for mounted in [vec![], vec!["/somewhere".into()], vec![base.join("re")]] {
+            let error = below(&redo, &mounted).unwrap_err();
+            assert!(error.message.contains("on no volume that you named"), "{error}");
+        }
+        assert!(below(&redo, &[redo.clone()]).unwrap_err().message.contains("does not exist"));
         std::fs::create_dir(&redo).unwrap();
-        assert!(check_data_folders(&folders, &[dir.path().to_owned()]).is_ok());
-        assert!(check_data_folders(&[], &[]).is_ok());
+        assert_eq!(below(&redo, &[base.clone()]).unwrap(), [redo.clone()]);
+        std::os::unix::fs::symlink("/etc", redo.join("x")).unwrap();
+        let error = below(&redo.join("x/ssl"), &[redo]).unwrap_err();
+        assert!(error.message.contains("on no volume that you named"), "a link leads out: {error}");
+        assert!(folders_below(&[], &[]).unwrap().is_empty());
+        assert!(is_mount_point(Path::new("/proc")) && !is_mount_point(&base));
     }
 
     #[test]

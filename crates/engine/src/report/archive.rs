@@ -14,7 +14,8 @@ pub struct ArchiveReport {
     pub source: Option<Endpoint>,
     /// Transactions that this archiver has archived.
     pub transactions: u64,
-    /// All transactions of the timeline that are archived.
+    /// All transactions of the timeline that are archived, and those before its beginning or in its
+    /// gaps.
     pub archived: GtidSet,
     /// Permanently missing transactions, by the time of detection.
     pub gaps: Vec<ArchivedGap>,

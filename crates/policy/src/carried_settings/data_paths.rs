@@ -2,9 +2,11 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use backstop_config::extra_options::ExtraOptions;
 use backstop_types::server::RecordedSettings;
 
 use super::is_on;
+use super::value_kind::MAX_VALUE_BYTES;
 
 /// Place of the backup's data files on the recovered server's host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,11 +39,15 @@ const FOLDERS: [&str; 5] = [
 /// Data directory of a donor that recorded none: that of MySQL's packages.
 const DEFAULT_DATADIR: &str = "/var/lib/mysql";
 
-/// Returns the folders outside the donor's data directory that hold its data files. A path that
-/// cannot be one is left out: [`value_on_volume`] refuses it, too.
-pub fn data_folders(recorded: &RecordedSettings) -> Vec<DataFolder> {
+/// Returns the folders outside the donor's data directory that hold its data files, without those
+/// that an option of the operator names anew. A path that cannot be one is left out:
+/// [`value_on_volume`] refuses it, too.
+pub fn data_folders(recorded: &RecordedSettings, own: &ExtraOptions) -> Vec<DataFolder> {
     let mut folders = Vec::new();
     let mut add = |variable, path: &str| {
+        if own.get(variable).or_else(|| own.get(variable.trim_end_matches("_basename"))).is_some() {
+            return;
+        }
         let path = path_on_volume(recorded, path).map(PathBuf::from);
         folders.extend(path.filter(|path| path.is_absolute()).map(|path| DataFolder { variable, path }));
     };
@@ -66,7 +72,7 @@ pub fn data_folders(recorded: &RecordedSettings) -> Vec<DataFolder> {
 /// backup. `None`: one of them is no path of data files.
 pub(super) fn value_on_volume(recorded: &RecordedSettings, value: &str) -> Option<String> {
     let paths: Option<Vec<_>> = value.split(';').map(|path| path_on_volume(recorded, path)).collect();
-    paths.map(|paths| paths.join(";"))
+    paths.map(|paths| paths.join(";")).filter(|value| value.len() <= MAX_VALUE_BYTES)
 }
 
 /// Returns a path below the donor's data directory as relative to it, since the server takes
@@ -109,6 +115,8 @@ mod tests {
             assert_eq!(value_on_volume(&donor, path).as_deref(), here, "{path:?}");
         }
         assert_eq!(value_on_volume(&recorded(&[]), "/var/lib/mysql/x").as_deref(), Some("x"));
+        let long = format!("{}plugin_load_add=x.so", "a".repeat(4070));
+        assert_eq!(value_on_volume(&donor, &long), None, "older servers break a long line in two");
     }
 
     #[test]
@@ -123,10 +131,14 @@ mod tests {
             ("tmpdir", "/tmp"),
         ]);
         let paths = |donor: &RecordedSettings| {
-            data_folders(donor).iter().map(|folder| folder.path.display().to_string()).collect::<Vec<_>>()
+            let folders = data_folders(donor, &ExtraOptions::default());
+            folders.iter().map(|folder| folder.path.display().to_string()).collect::<Vec<_>>()
         };
         assert_eq!(paths(&donor), ["/t1", "/t3", "/redo"], "it writes no binary logs");
         donor.insert("log_bin".to_owned(), "ON".to_owned());
         assert_eq!(paths(&donor), ["/t1", "/t3", "/redo", "/logs"]);
+        let mut own = ExtraOptions::default();
+        own.read_file("[mysqld]\nlog_bin = binlog\nlog_bin_index = binlog.index", "my.cnf").unwrap();
+        assert_eq!(data_folders(&donor, &own).len(), 3, "the operator moves the binary logs");
     }
 }

@@ -26,7 +26,7 @@ pub enum ValueKind {
 /// Longest value in an option file, in bytes. Older servers read lines in parts of 4,095 bytes and
 /// would take the rest of a longer line for another option; each character of a value may need two
 /// bytes.
-const MAX_VALUE_BYTES: usize = 2000;
+pub(super) const MAX_VALUE_BYTES: usize = 2000;
 
 impl ValueKind {
     /// True if the text is a value of this kind.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::Repository;
 use crate::encrypted_store::EncryptedStore;
 use crate::encryption::{Cipher, DataKey};
+use crate::keys::SHARDS_DIRECTORY;
 use crate::wrapped_keys::{self, KeyCopies, WrappedKey};
 use crate::{Location, RepoKey, backend, repo_header};
 
@@ -60,7 +61,11 @@ impl Repository {
             return Err(Error::refused(format!("key {id} is the configured one, with which this command works"))
                 .hint("configure another key of the repository first, or replace this one with `backstop key rotate`"));
         }
-        wrapped_keys::remove(&self.plain(), id).await
+        wrapped_keys::remove(&self.plain(), id).await?;
+        // The other key may have removed this one at the same time: one of them must stay.
+        let cipher = self.cipher();
+        let (data, own) = self.opened_with(&cipher)?;
+        wrapped_keys::add(&self.plain(), &own, data).await
     }
 
     /// Lets a new key open this repository instead of the one that opened it. The stored data does
@@ -103,6 +108,10 @@ impl Repository {
         let store = backend::connect(location, &host)?.store;
         let plain_store = EncryptedStore::plain(store, host);
         let named = repo_header::data_key_id(&plain_store).await?;
+        if named.is_none() && !plain_store.has_any(SHARDS_DIRECTORY).await? {
+            return Err(Error::new(ErrorKind::NotRecoverable, "the repository does not exist")
+                .hint("correct `repository.url`"));
+        }
         let wrapped = WrappedKey { wrapped: export.wrapped.clone() };
         let Some(data) = wrapped_keys::imported(&plain_store, key, &wrapped) else {
             let own = wrapped_keys::key_id(key);
