@@ -13,7 +13,7 @@ use backstop_simulator::world::{Outcome, run};
 /// Time that the search takes if `BACKSTOP_SIMULATE_SECONDS` does not say otherwise.
 const SEARCH_SECONDS: u64 = 45;
 /// Number of seeds of such a search.
-const SEARCH_SEEDS: u64 = 500;
+const SEARCH_SEEDS: u64 = 130;
 /// Number of seeds that run twice.
 const REPEATED_SEEDS: u64 = 100;
 
