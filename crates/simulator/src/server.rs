@@ -58,6 +58,8 @@ pub struct ServerState {
     semi_sync_on: bool,
     next_number: u64,
     quiet_until: Duration,
+    /// True while a rotation waits for commits.
+    wants_rotation: bool,
 }
 
 struct WaitingCommit {
@@ -158,6 +160,7 @@ impl SimServer {
             semi_sync_on: true,
             next_number: 1,
             quiet_until: Duration::ZERO,
+            wants_rotation: false,
         };
         Arc::new(Self {
             endpoint: Endpoint::new(format!("db{number:x}"), 3306),
@@ -251,6 +254,7 @@ impl SimServer {
             (state.executed, state.purged) = (GtidSet::new(), GtidSet::new());
             state.log.clear();
             state.pending.clear();
+            state.wants_rotation = false;
             state.next_number = 1;
             if let Some(purged) = purged {
                 (state.executed, state.purged) = (purged.clone(), purged.clone());
@@ -299,6 +303,7 @@ impl SimServer {
             done.iter().for_each(|commit| state.executed.insert(&commit.gtid));
             let (name, end) = state.position();
             state.semi_sync_on |= (file, offset) >= (name.as_str(), end);
+            state.rotate_at_last();
             done
         });
         self.truth.acknowledge(done.iter().map(|commit| (&commit.gtid, &commit.content)));
@@ -399,9 +404,23 @@ impl ServerState {
         while let Some(commit) = self.pending.pop_front() {
             self.executed.insert(&commit.gtid);
         }
+        self.rotate_at_last();
     }
 
+    /// Rotates if that was asked for and no commit waits any more.
+    fn rotate_at_last(&mut self) {
+        if self.wants_rotation && self.pending.is_empty() {
+            self.rotate();
+        }
+    }
+
+    /// Begins another file, as soon as no commit waits: mysqld does not leave a file with prepared
+    /// transactions.
     fn rotate(&mut self) {
+        self.wants_rotation = !self.pending.is_empty();
+        if self.wants_rotation {
+            return;
+        }
         let Some(last) = self.files.last().cloned() else { return };
         let previous = self.reached();
         let next = LogFile::begin(last.number() + 1, last.server_id, previous);

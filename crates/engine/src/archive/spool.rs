@@ -6,10 +6,11 @@
 //!
 //! Bytes are written at fixed offsets: a retry overwrites the rest of a failed write and never
 //! appends to it. A file that exists already may belong to another segment or hold acknowledged
-//! transactions, and a source that was reset begins the same segment again: `+1`, `+2`, … is added to
-//! the names of all but the first file of a process. The tasks that archive and acknowledge know
-//! files by their paths, so no path is used twice.
+//! transactions: then `+1`, `+2`, … is added to the name. So is it to a name that was used a while
+//! ago, as after a reset of the source: the tasks that archive and acknowledge know files by their
+//! paths.
 
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +28,8 @@ use crate::disk::{Disk, DiskFile};
 
 /// Size up to which the bytes between two transactions stay in memory, in bytes.
 const WRITE_BUFFER_BYTES: usize = 256 * 1024;
+/// Number of files whose paths are not used again.
+const REMEMBERED_PATHS: usize = 1_000;
 /// Size of unpublished bytes at which they are published even while more arrive.
 const MAX_UNPUBLISHED_BYTES: u64 = 1 << 20;
 
@@ -40,8 +43,8 @@ pub(super) struct Spool {
     previous: GtidSet,
     /// The last segment of each server.
     finished: Vec<Segment>,
-    /// Number of names that were tried for files.
-    names: u64,
+    /// Paths of the last files, newest first.
+    recent: VecDeque<PathBuf>,
 }
 
 struct OpenSpoolFile {
@@ -64,7 +67,7 @@ impl Spool {
             .failed(format!("cannot create the spool {}", dir.display()))
             .map_err(|error| error.hint("create it for Backstop's user, or set snapshot.work_dir"))?;
         let (dir, previous) = (dir.to_owned(), GtidSet::new());
-        Ok(Self { dir, queue, disk, open: None, previous, finished: Vec::new(), names: 0 })
+        Ok(Self { dir, queue, disk, open: None, previous, finished: Vec::new(), recent: VecDeque::new() })
     }
 
     /// Abandons the current segment. Its published chunks stay in the queue.
@@ -75,21 +78,24 @@ impl Spool {
 
     /// Creates a file for a segment.
     fn create(&mut self, source: ServerUuid, file: &str, start: u64) -> Result<(Box<dyn DiskFile>, PathBuf)> {
-        loop {
-            let mut name = format!("{source}.{file}.{start:012}");
-            if self.names > 0 {
-                name.push_str(&format!("+{}", self.names));
-            }
-            self.names += 1;
-            let path = self.dir.join(name);
-            match self.disk.create(&path) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                created => {
-                    let created = created.failed(format!("cannot create {}", path.display()));
-                    return Ok((created.map_err(spool_full_hint)?, path));
+        let name = format!("{source}.{file}.{start:012}");
+        let mut path = self.dir.join(&name);
+        for attempt in 1_u64.. {
+            if !self.recent.contains(&path) {
+                match self.disk.create(&path) {
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                    created => {
+                        let created = created.failed(format!("cannot create {}", path.display()));
+                        let created = created.map_err(spool_full_hint)?;
+                        self.recent.truncate(REMEMBERED_PATHS - 1);
+                        self.recent.push_front(path.clone());
+                        return Ok((created, path));
+                    }
                 }
             }
+            path = self.dir.join(format!("{name}+{attempt}"));
         }
+        Err(Error::failed(format!("cannot create {}: too many files have this name", path.display())))
     }
 
     /// Returns the last segment of each server that was written.
