@@ -265,9 +265,9 @@ mod tests {
             let error = below(&redo, &mounted).unwrap_err();
             assert!(error.message.contains("on no volume that you named"), "{error}");
         }
-        assert!(below(&redo, &[redo.clone()]).unwrap_err().message.contains("does not exist"));
+        assert!(below(&redo, std::slice::from_ref(&redo)).unwrap_err().message.contains("does not exist"));
         std::fs::create_dir(&redo).unwrap();
-        assert_eq!(below(&redo, &[base.clone()]).unwrap(), [redo.clone()]);
+        assert_eq!(below(&redo, std::slice::from_ref(&base)).unwrap(), std::slice::from_ref(&redo));
         std::os::unix::fs::symlink("/etc", redo.join("x")).unwrap();
         let error = below(&redo.join("x/ssl"), &[redo]).unwrap_err();
         assert!(error.message.contains("on no volume that you named"), "a link leads out: {error}");

@@ -103,7 +103,7 @@ impl Recovering {
 
     /// Makes a new primary of the moment before a table was dropped, after the loss of the shard: on
     /// a new instance that replays the archive on its volumes.
-    async fn to_a_moment_after_the_loss(&mut self) {
+    async fn replaces_the_shard_at_a_moment(&mut self) {
         self.listen_on_another_port();
         let primary = self.fleet.shard.primary();
         let statements = [
@@ -197,5 +197,5 @@ async fn scheduled_backup_joins_the_shard_and_replaces_it_at_a_moment() {
     assert_eq!(latest["backups"][0]["gtid_executed"], done.entry.facts.gtid_executed.to_string(), "{latest}");
     recovering.joined(&written).await;
     recovering.fleet.unharmed().await;
-    recovering.to_a_moment_after_the_loss().await;
+    recovering.replaces_the_shard_at_a_moment().await;
 }
