@@ -22,6 +22,7 @@ mod replay;
 pub(crate) mod stopwatch;
 mod target_dir;
 mod tls;
+mod volumes;
 
 use std::path::PathBuf;
 
@@ -240,7 +241,7 @@ async fn run_steps(recovery: &Recovery<'_>, steps: &mut Steps<'_>) -> Result<Rec
     steps.once("materialise", write_datadir(recovery, &manifest)).await?;
     seconds.materialise = lap.seconds();
     if !steps.is_done("hand_over") {
-        preflight::folders_on_volumes(recovery, &manifest)?;
+        volumes::folders_on_volumes(&recovery.request, &manifest)?;
     }
     steps.once("configure", option_file::configure(recovery, &manifest, &decided)).await?;
 

@@ -17,12 +17,15 @@ use std::path::PathBuf;
 
 use backstop_config::extra_options::ExtraOptions;
 use backstop_config::option_file::quoted;
-use backstop_policy::carried_settings::{Certificates, DataFiles, Overrides, carry_settings};
+use backstop_policy::carried_settings::{
+    CarriedSettings, Certificates, DataFiles, Overrides, carry_settings,
+};
 use backstop_policy::topology::current_primary;
 use backstop_repo::Manifest;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{BackupId, Endpoint, ShardName};
+use backstop_types::server::RecordedSettings;
 
 use crate::context::RunContext;
 use crate::journal::Steps;
@@ -185,14 +188,7 @@ async fn configure(
         }
         Some(_) => None,
     };
-    let own = ExtraOptions::default();
-    let given = Overrides {
-        certificates: Certificates::OfItsOwn,
-        options: &own,
-        host: None,
-        data_files: DataFiles::OnVolumes,
-    };
-    let settings = carry_settings(&decided.settings, given);
+    let settings = carried_on_volumes(&decided.settings);
     settings.findings().iter().for_each(|finding| recovery.ctx.reporter.notice(&finding.notice()));
     let site = PlaybookInputs {
         inventory: made.inventory.clone(),
@@ -214,6 +210,17 @@ async fn configure(
             Err(Error::failed("cannot read the report of the recovery on the instance: there is none"))
         }
     }
+}
+
+/// Returns the donor's settings that a server on volumes of its backup keeps.
+fn carried_on_volumes(recorded: &RecordedSettings) -> CarriedSettings {
+    let given = Overrides {
+        certificates: Certificates::OfItsOwn,
+        options: &ExtraOptions::default(),
+        host: None,
+        data_files: DataFiles::OnVolumes,
+    };
+    carry_settings(recorded, given)
 }
 
 impl HostRecovery {

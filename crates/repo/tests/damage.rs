@@ -254,17 +254,21 @@ async fn damaged_root_is_reported_and_backups_are_restored() {
 async fn damaged_wrapped_key_is_reported_at_open() {
     let stage = DamageBench::set(Bench::local_encrypted().await).await;
     let name = std::fs::read_dir(stage.file("keys")).unwrap().next().unwrap().unwrap().file_name();
-    let key = format!("keys/{}", name.to_str().unwrap());
-    let whole = std::fs::read(stage.file(&key)).unwrap();
+    let copies =
+        ["keys", "spare-keys"].map(|folder| stage.file(&format!("{folder}/{}", name.to_str().unwrap())));
+    let whole = copies.each_ref().map(|copy| std::fs::read(copy).unwrap());
+    let location = support::location(stage.bench.dir());
+    let open = || async { Repository::open(&location, Some(&support::key(1)), Host::system()).await.err() };
     for harm in DAMAGE_KINDS {
-        harm.inflict(&stage.file(&key), &stage.file("backstop"));
-        let location = support::location(stage.bench.dir());
-        let error = Repository::open(&location, Some(&support::key(1)), Host::system()).await.err().unwrap();
+        harm.inflict(&copies[0], &stage.file("backstop"));
+        assert!(open().await.is_none(), "{harm:?}: the other copy opens it");
+        harm.inflict(&copies[1], &stage.file("backstop"));
+        let error = open().await.unwrap();
         let expected =
             if matches!(harm, DamageKind::Deleted) { ErrorKind::Usage } else { ErrorKind::Damaged };
         assert_eq!(error.kind, expected, "{harm:?}: {error}");
         assert!(error.message.contains(name.to_str().unwrap()), "{harm:?}: {error}");
-        std::fs::write(stage.file(&key), &whole).unwrap();
+        copies.iter().zip(&whole).for_each(|(copy, whole)| std::fs::write(copy, whole).unwrap());
     }
 }
 

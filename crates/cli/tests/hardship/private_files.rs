@@ -1,5 +1,4 @@
-//! What the program writes and holds is for its own user only, whatever the umask it is started
-//! with.
+//! No other user reads or writes what the program makes, whatever the umask it is started with.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -13,13 +12,13 @@ use crate::support::program::{Backstop, until};
 
 const OPEN_TO_ALL: &str = "umask 000; ulimit -c unlimited; exec \"$0\" \"$@\"";
 
-/// Returns the files and folders below this one that other users may use, and counts all.
+/// Returns the files and folders below this one that other users may read or write, and counts all.
 fn open_to_others(folder: &Path, count: &mut usize) -> Vec<String> {
     let mut open = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         let Ok(meta) = entry.path().symlink_metadata() else { continue };
         *count += 1;
-        if meta.permissions().mode() & 0o077 != 0 {
+        if meta.permissions().mode() & 0o066 != 0 {
             open.push(format!("{} {:o}", entry.path().display(), meta.permissions().mode()));
         }
         if meta.is_dir() {

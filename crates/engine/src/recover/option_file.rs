@@ -13,7 +13,8 @@ use backstop_repo::Manifest;
 use backstop_types::error::{Result, ResultExt};
 use backstop_types::listen_address::ListenAddress;
 
-use super::{DataSource, Recovery, RecoveryDecision, RecoveryRequest, events, layout, preflight, tls};
+use super::volumes::folders_on_volumes;
+use super::{DataSource, Recovery, RecoveryDecision, RecoveryRequest, events, layout, tls};
 use crate::ports::{MysqldStart, ReadOnly};
 
 /// Phase of a recovered server that an option file is for.
@@ -40,7 +41,7 @@ pub(super) async fn configure(
     }
     write(recovery, manifest, decided, Phase::Recovering).await?;
     let Some(user) = &recovery.request.server_user else { return Ok(()) };
-    for folder in preflight::folders_on_volumes(recovery, manifest)? {
+    for folder in folders_on_volumes(&recovery.request, manifest)? {
         recovery.mysqld.chown(&folder, user).await?;
     }
     recovery.mysqld.chown(&recovery.request.into, user).await

@@ -2,7 +2,6 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use backstop_config::extra_options::ExtraOptions;
 use backstop_types::server::RecordedSettings;
 
 use super::is_on;
@@ -39,15 +38,11 @@ const FOLDERS: [&str; 5] = [
 /// Data directory of a donor that recorded none: that of MySQL's packages.
 const DEFAULT_DATADIR: &str = "/var/lib/mysql";
 
-/// Returns the folders outside the donor's data directory that hold its data files, without those
-/// that an option of the operator names anew. A path that cannot be one is left out:
-/// [`value_on_volume`] refuses it, too.
-pub fn data_folders(recorded: &RecordedSettings, own: &ExtraOptions) -> Vec<DataFolder> {
+/// Returns the folders outside the donor's data directory that hold its data files. A path that
+/// cannot be one is left out: [`value_on_volume`] refuses it, too.
+pub fn data_folders(recorded: &RecordedSettings) -> Vec<DataFolder> {
     let mut folders = Vec::new();
     let mut add = |variable, path: &str| {
-        if own.get(variable).or_else(|| own.get(variable.trim_end_matches("_basename"))).is_some() {
-            return;
-        }
         let path = path_on_volume(recorded, path).map(PathBuf::from);
         folders.extend(path.filter(|path| path.is_absolute()).map(|path| DataFolder { variable, path }));
     };
@@ -131,14 +126,10 @@ mod tests {
             ("tmpdir", "/tmp"),
         ]);
         let paths = |donor: &RecordedSettings| {
-            let folders = data_folders(donor, &ExtraOptions::default());
-            folders.iter().map(|folder| folder.path.display().to_string()).collect::<Vec<_>>()
+            data_folders(donor).iter().map(|folder| folder.path.display().to_string()).collect::<Vec<_>>()
         };
         assert_eq!(paths(&donor), ["/t1", "/t3", "/redo"], "it writes no binary logs");
         donor.insert("log_bin".to_owned(), "ON".to_owned());
         assert_eq!(paths(&donor), ["/t1", "/t3", "/redo", "/logs"]);
-        let mut own = ExtraOptions::default();
-        own.read_file("[mysqld]\nlog_bin = binlog\nlog_bin_index = binlog.index", "my.cnf").unwrap();
-        assert_eq!(data_folders(&donor, &own).len(), 3, "the operator moves the binary logs");
     }
 }
