@@ -101,9 +101,9 @@ impl Recovering {
         assert!(instances.as_array().unwrap().contains(&report["instance"]["instance_id"]), "{instances}");
     }
 
-    /// Makes a new primary of the moment before a table was dropped, after the loss of the shard: on
-    /// a new instance that replays the archive on its volumes.
-    async fn replaces_the_shard_at_a_moment(&mut self) {
+    /// Recovers to the moment before a table was dropped, after the loss of the shard: on a new
+    /// instance that replays the archive on its volumes.
+    async fn recovers_to_a_moment_after_the_loss(&mut self) {
         self.listen_on_another_port();
         let primary = self.fleet.shard.primary();
         let statements = [
@@ -119,12 +119,17 @@ impl Recovering {
         let found = self.backstop.json("find shop-1 --table one.t --kind ddl").await;
         let dropped = found["transactions"][0]["gtid"].as_str().unwrap();
         let into = self.fleet.shard.base().join("moment");
-        let line = format!("recover shop-1 --to before:{dropped} --as-primary --into {}", into.display());
+        let line =
+            |ending| format!("recover shop-1 --to before:{dropped} {ending} --into {}", into.display());
         let before = self.cloud.left()["instances"].clone();
-        self.backstop.run(&line).await.failed(20, &["not all of its members are lost", "--force-as-primary"]);
+        self.backstop
+            .run(&line("--as-primary"))
+            .await
+            .failed(20, &["not all of its members are lost", "--force-as-primary"]);
         assert_eq!(self.cloud.left()["instances"], before, "no instance is made for what is refused");
 
         self.loses_all_servers();
+        let line = line("--standalone");
         self.backstop.killed(&line, "after:configure").await;
         let report = self.backstop.json(&line).await;
         assert_eq!(
@@ -140,9 +145,8 @@ impl Recovering {
         let mut session = connector.connect(self.host.join("server/mysqld.sock").as_path()).await.unwrap();
         let server: (u16, bool, String) =
             session.one("SELECT @@port, @@read_only, @@innodb_log_group_home_dir").await.unwrap();
-        assert_eq!(server, (self.port, false, self.redo().display().to_string()));
-        session.run("INSERT INTO one.t VALUES (2)").await.unwrap();
-        assert_eq!(session.one::<u64>("SELECT SUM(id) FROM one.t").await.unwrap(), 3);
+        assert_eq!(server, (self.port, true, self.redo().display().to_string()));
+        assert_eq!(session.one::<u64>("SELECT SUM(id) FROM one.t").await.unwrap(), 1);
     }
 
     /// Kills every server of the shard, and unmounts the volumes of the one that has joined.
@@ -170,7 +174,7 @@ impl Recovering {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn scheduled_backup_joins_the_shard_and_replaces_it_at_a_moment() {
+async fn scheduled_backup_joins_the_shard_and_outlives_it() {
     let fleet = start_on_two_volumes().await;
     let Some(cloud) = AwsStack::start(&fleet.shard).await else { return };
     let primary = fleet.shard.primary();
@@ -197,5 +201,5 @@ async fn scheduled_backup_joins_the_shard_and_replaces_it_at_a_moment() {
     assert_eq!(latest["backups"][0]["gtid_executed"], done.entry.facts.gtid_executed.to_string(), "{latest}");
     recovering.joined(&written).await;
     recovering.fleet.unharmed().await;
-    recovering.replaces_the_shard_at_a_moment().await;
+    recovering.recovers_to_a_moment_after_the_loss().await;
 }
