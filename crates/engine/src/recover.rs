@@ -24,7 +24,7 @@ mod target_dir;
 mod tls;
 mod volumes;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use backstop_config::extra_options::ExtraOptions;
 use backstop_config::settings::ServerTls;
@@ -196,6 +196,28 @@ pub async fn check_target(request: &RecoveryRequest, mysqld: &dyn MysqldControl)
     request.port.map_or(Ok(()), listen::port_is_free)?;
     let can_listen = |listen| listen::can_listen(listen, request.port.unwrap_or(0));
     request.listen.as_ref().map_or(Ok(()), can_listen)
+}
+
+/// Returns the timeline of the recovery that was begun in this directory, here or on a new instance,
+/// if it replays one. A new primary's own timeline may have abandoned that since.
+///
+/// # Errors
+/// Returns an error if its journal cannot be read.
+pub fn begun_timeline(into: &Path) -> Result<Option<u32>> {
+    /// What the decisions of both kinds of recovery have in common.
+    #[derive(Deserialize)]
+    struct Begun {
+        #[serde(default)]
+        replay: Option<Replay>,
+        #[serde(default)]
+        timeline: Option<u32>,
+    }
+    let journal = into.join(".backstop/journal");
+    if !journal.is_file() {
+        return Ok(None);
+    }
+    let begun: Option<Begun> = Journal::look(&journal)?.output("decide")?;
+    Ok(begun.and_then(|begun| begun.replay.map(|replay| replay.timeline).or(begun.timeline)))
 }
 
 /// Returns findings about the donor's settings that the recovered server lacks and an operator may

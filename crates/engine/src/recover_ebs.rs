@@ -78,6 +78,8 @@ pub struct EbsRecoveryRequest {
     pub on_host: Option<HostRecovery>,
     /// Policy of a new primary for members that answer.
     pub members: LiveMembers,
+    /// Timeline of the archive that the instance replays; `None`: it replays nothing.
+    pub timeline: Option<u32>,
 }
 
 /// Returns the planned instance and the changes. Changes nothing on this host or elsewhere.

@@ -1,6 +1,7 @@
 //! Plans the recovery that a command shows or performs: once, whatever the backup consists of.
 
 use backstop_engine::plan::{self, PlanInputs, PlanOptions};
+use backstop_engine::recover;
 use backstop_policy::plan::RecoveryPlan;
 use backstop_repo::{Manifest, Repository, Storage};
 use backstop_types::error::Result;
@@ -25,15 +26,18 @@ impl PlannedRecovery {
     /// # Errors
     /// As [`plan::plan`], and an error if the backup's manifest cannot be read.
     pub async fn of(args: &RecoverArgs, app: &App) -> Result<Self> {
+        // A recovery that was begun is planned on its own timeline again, which it may have left for
+        // one of its own; its ending was checked when it was begun.
+        let begun = recover::begun_timeline(&args.into)?;
         let options = PlanOptions {
             shard: args.shard.clone(),
             target: time_args::target(&args.target, &app.ctx)?,
-            timeline: args.target.line,
+            timeline: args.target.line.or(begun),
             backup: args.target.backup.clone(),
             into: Some(args.into.clone()),
             port: args.port,
             listen: args.listen.clone(),
-            ending: Some(args.ending.ending()),
+            ending: begun.is_none().then(|| args.ending.ending()),
         };
         let planned = async {
             let (repository, plan) = plan_recovery(&options, app).await?;

@@ -83,6 +83,7 @@ fn request(
         subnets: settings.subnets.clone(),
         on_host: on_host(args, settings, plan)?,
         members,
+        timeline: plan.replay.as_ref().map(|replay| replay.timeline),
     })
 }
 

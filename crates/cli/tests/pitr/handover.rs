@@ -157,15 +157,21 @@ async fn copied(backstop: &Backstop, base: &Path, program: &Path) {
 }
 
 /// Checks a new primary at the very address of the lost one: killed after it has begun a line, it
-/// continues that line.
+/// continues that line, also to a moment that is named, whose own line is abandoned then.
 async fn promoted(backstop: &Backstop, base: &Path, lost: &Endpoint, held: &GtidSet) {
     let (rebuilt, port) = (RecoveredServer::at(base.join("p")), lost.port);
     let text = std::fs::read_to_string(&backstop.config).unwrap();
     std::fs::write(&backstop.config, text.replace(&lost.to_string(), &format!("127.0.0.3:{port}"))).unwrap();
-    let how = format!("--to latest --as-primary {SERVER} --listen 127.0.0.3,127.0.0.4 --port {port}");
+    let all = held.to_string();
+    assert!(!all.contains(','), "the last transaction of one server is the last of all: {all}");
+    let (uuid, last) = (all.split_once(':').unwrap().0, all.rsplit(['-', ':']).next().unwrap());
+    let to = |moment: &str| {
+        format!("--to {moment} --as-primary {SERVER} --listen 127.0.0.3,127.0.0.4 --port {port}")
+    };
+    let how = to(&format!("after:{uuid}:{last}"));
     let line = format!("recover orders {how} --into {}", rebuilt.dir.display());
     backstop.killed(&line, "after:begin_line").await;
-    let elsewhere = format!("recover orders {how} --into {}", base.join("elsewhere").display());
+    let elsewhere = format!("recover orders {} --into {}", to("latest"), base.join("elsewhere").display());
     stop(&rebuilt);
     let ran = backstop.spawn(&elsewhere, Some("kill@before:materialise")).end().await;
     assert!(ran.err.contains("timeline 2 of the archive began"), "{ran}");

@@ -43,6 +43,8 @@ pub struct EbsRecoveryDecision {
     pub(super) settings: RecordedSettings,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) on_host: Option<HostRecovery>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timeline: Option<u32>,
     folder: PathBuf,
 }
 
@@ -95,6 +97,7 @@ pub(super) async fn decide(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryDeci
         server_version: manifest.facts.server_version.clone(),
         settings: manifest.facts.settings.clone(),
         on_host,
+        timeline: request.timeline,
         folder: folder(request)?,
     })
 }

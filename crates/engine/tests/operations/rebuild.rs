@@ -39,6 +39,7 @@ impl World {
             subnets: BTreeMap::from(zones),
             on_host,
             members,
+            timeline: None,
         };
         let story = EbsRecovery {
             manifest: &manifest,
