@@ -59,7 +59,7 @@ pub async fn run(line: &CommandLine, ctx: RunContext, output: &Output) -> Result
         Command::Prune(args) => prune::run(args, &app(global, ctx)?, output).await,
         Command::Verify(args) => verify::run(args, &app(global, ctx)?, output).await,
         Command::Status(args) => status::run(args, &app(global, ctx)?, output).await,
-        Command::Key(args) => key::run(args, &app(global, ctx)?, output).await,
+        Command::Key(args) => key::run(args, global, ctx, output).await,
         Command::Shard(args) => shard::run(args, &app(global, ctx)?, output).await,
         Command::Schedule(args) => schedule::run(args, global, &app(global, ctx)?, output),
         Command::Completions(args) => completions::run(args, output),

@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use backstop_config::settings::SecretRef;
+use backstop_engine::context::RunContext;
 use backstop_engine::report::{KeyChange, KeyCheckReport, KeyReport, KeyState};
 use backstop_repo::{ExportedKey, KeyCopies, RepoKey, Repository};
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
@@ -12,7 +13,7 @@ use secrecy::SecretString;
 
 use super::CommandOutcome;
 use crate::app::App;
-use crate::args::{KeyArgs, KeyCommand, KeyFileArgs};
+use crate::args::{GlobalArgs, KeyArgs, KeyCommand, KeyFileArgs, KeyRemoveArgs};
 use crate::output::Output;
 use crate::secrets;
 
@@ -20,60 +21,61 @@ use crate::secrets;
 ///
 /// # Errors
 /// The errors of [`Repository`]'s methods for keys; an error if a file cannot be read, or exists.
-pub async fn run(args: &KeyArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
-    match &args.command {
-        KeyCommand::Generate(args) => output.report(&generate(args, app)?),
-        KeyCommand::Import(args) => output.report(&app.ctx.unless_stopped(import(args, app)).await?),
-        opened => {
-            let repository = app.ctx.unless_stopped(app.repository()).await?;
-            if let KeyCommand::Check = opened {
-                let report = check(app.ctx.unless_stopped(repository.key_copies()).await?);
-                output.report(&report);
-                return Ok(if report.ok { CommandOutcome::Well } else { CommandOutcome::Attention });
-            }
-            output.report(&app.ctx.unless_stopped(change(opened, &repository)).await?);
+pub async fn run(
+    args: &KeyArgs,
+    global: &GlobalArgs,
+    ctx: RunContext,
+    output: &Output,
+) -> Result<CommandOutcome> {
+    let run = ctx.clone();
+    let app = || super::app(global, ctx);
+    let report = match &args.command {
+        // The first key is made before there is a configuration.
+        KeyCommand::Generate(args) => generate(args, &run)?,
+        KeyCommand::Check => {
+            let app = app()?;
+            let keys = async { app.repository().await?.key_copies().await };
+            let report = check(run.unless_stopped(keys).await?);
+            output.report(&report);
+            return Ok(if report.ok { CommandOutcome::Well } else { CommandOutcome::Attention });
         }
-    }
+        KeyCommand::Add(args) => run.unless_stopped(add(args, &app()?)).await?,
+        KeyCommand::Rotate(args) => run.unless_stopped(rotate(args, &app()?)).await?,
+        KeyCommand::Remove(args) => run.unless_stopped(remove(args, &app()?)).await?,
+        KeyCommand::Export(args) => run.unless_stopped(export(args, &app()?)).await?,
+        KeyCommand::Import(args) => run.unless_stopped(import(args, &app()?)).await?,
+    };
+    output.report(&report);
     Ok(CommandOutcome::Well)
 }
 
-async fn change(command: &KeyCommand, repository: &Repository) -> Result<KeyReport> {
-    match command {
-        KeyCommand::Add(args) => {
-            let id = repository.add_key(&key_in(&args.file)?).await?;
-            Ok(KeyReport {
-                change: KeyChange::Added,
-                id: Some(id),
-                file: Some(args.file.clone()),
-                removed: None,
-            })
-        }
-        KeyCommand::Rotate(args) => {
-            let (old, id) = repository.rotate_key(&key_in(&args.file)?).await?;
-            let removed = (old != id).then_some(old);
-            Ok(KeyReport { change: KeyChange::Rotated, id: Some(id), file: Some(args.file.clone()), removed })
-        }
-        KeyCommand::Remove(args) => {
-            repository.remove_key(&args.id).await?;
-            let removed = Some(args.id.clone());
-            Ok(KeyReport { change: KeyChange::Removed, id: None, file: None, removed })
-        }
-        KeyCommand::Export(args) => {
-            let export = repository.export_key().await?;
-            let text = serde_json::to_string_pretty(&export).failed("cannot write the export")?;
-            write_new(&args.file, &text)?;
-            let id = Some(export.key_id);
-            Ok(KeyReport { change: KeyChange::Exported, id, file: Some(args.file.clone()), removed: None })
-        }
-        KeyCommand::Generate(_) | KeyCommand::Check | KeyCommand::Import(_) => {
-            Err(Error::failed("cannot change the keys with this command"))
-        }
-    }
+async fn add(args: &KeyFileArgs, app: &App) -> Result<KeyReport> {
+    let id = app.repository().await?.add_key(&key_in(&args.file)?).await?;
+    Ok(KeyReport { change: KeyChange::Added, id: Some(id), file: Some(args.file.clone()), removed: None })
+}
+
+async fn rotate(args: &KeyFileArgs, app: &App) -> Result<KeyReport> {
+    let (old, id) = app.repository().await?.rotate_key(&key_in(&args.file)?).await?;
+    let removed = (old != id).then_some(old);
+    Ok(KeyReport { change: KeyChange::Rotated, id: Some(id), file: Some(args.file.clone()), removed })
+}
+
+async fn remove(args: &KeyRemoveArgs, app: &App) -> Result<KeyReport> {
+    app.repository().await?.remove_key(&args.id).await?;
+    Ok(KeyReport { change: KeyChange::Removed, id: None, file: None, removed: Some(args.id.clone()) })
+}
+
+async fn export(args: &KeyFileArgs, app: &App) -> Result<KeyReport> {
+    let export = app.repository().await?.export_key().await?;
+    let text = serde_json::to_string_pretty(&export).failed("cannot write the export")?;
+    write_new(&args.file, &text)?;
+    let (id, file) = (Some(export.key_id), Some(args.file.clone()));
+    Ok(KeyReport { change: KeyChange::Exported, id, file, removed: None })
 }
 
 /// Writes a new key. It is never shown, so that no terminal or log keeps it.
-fn generate(args: &KeyFileArgs, app: &App) -> Result<KeyReport> {
-    let key: [u8; 32] = app.ctx.host.random.bytes()?;
+fn generate(args: &KeyFileArgs, ctx: &RunContext) -> Result<KeyReport> {
+    let key: [u8; 32] = ctx.host.random.bytes()?;
     let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
     write_new(&args.file, &text)?;
     Ok(KeyReport { change: KeyChange::Generated, id: None, file: Some(args.file.clone()), removed: None })

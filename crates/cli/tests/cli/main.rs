@@ -13,6 +13,7 @@ mod demo;
 mod escape;
 mod help;
 mod init;
+mod key;
 mod repair;
 mod rescue;
 mod schedule;
